@@ -1,0 +1,1 @@
+"""Fixtures for tests on a real or simulated cluster (filled by `runrig.testing`)."""
