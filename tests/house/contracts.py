@@ -1,75 +1,83 @@
 """Two kinds of import contract that import-linter lacks; pyproject.toml says what they hold.
 
-Both name modules by shell patterns (`runrig._wire*`) and let a pattern match nothing, so that a rule can stand
-before the first module that it is about.
+Both name modules by shell patterns: `runrig._wire*` is `runrig._wire`, `runrig._wire_tasks` and all that is in
+them. A pattern may match nothing, so that a rule can stand before the first module that it is about.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from fnmatch import fnmatchcase
+from typing import cast
 
 from grimp import ImportGraph
 from importlinter import Contract, ContractCheck, fields, output
 
 
 class ReservedContract(Contract):
-    """Keep some modules for a few importers: nothing but `importers` may import `modules`."""
+    """Keep some modules for a few: nothing but `importers` and the modules themselves may import `modules`."""
 
     type_name = "reserved"
     modules = fields.ListField(subfield=fields.StringField())
     importers = fields.ListField(subfield=fields.StringField())
 
-    def check(self, graph: ImportGraph, verbose: bool) -> ContractCheck:  # noqa: ARG002
-        """Look at every direct import of the modules; a module may always import itself and its own parts."""
+    def check(self, graph: ImportGraph, verbose: bool) -> ContractCheck:
+        """Look at every direct import of the modules."""
         reserved = _matching(graph, self.modules)
         allowed = reserved | _matching(graph, self.importers)
-        illegal = [
-            _describe(graph, importer, module)
+        return _verdict(
+            f"{importer} -> {module} (line {_lines(graph, importer, module)})"
             for module in sorted(reserved)
             for importer in sorted(graph.find_modules_that_directly_import(module) - allowed)
-        ]
-        return ContractCheck(kept=not illegal, metadata={"illegal": illegal})
+        )
 
     def render_broken_contract(self, check: ContractCheck) -> None:
         """Print one line per import."""
-        _render(check)
+        _print_illegal(check)
 
 
-class PureContract(Contract):
-    """Keep `impure` packages out of `modules`, on any path of imports."""
+class UnreachableContract(Contract):
+    """Keep some modules away from others: no path of imports leads from `modules` to `targets`."""
 
-    type_name = "pure"
+    type_name = "unreachable"
     modules = fields.ListField(subfield=fields.StringField())
-    impure = fields.ListField(subfield=fields.StringField())
+    targets = fields.ListField(subfield=fields.StringField())
 
-    def check(self, graph: ImportGraph, verbose: bool) -> ContractCheck:  # noqa: ARG002
-        """Search a chain of imports from each module to each impure package."""
-        impure = sorted(_matching(graph, self.impure))
-        chains = [
-            " -> ".join(chain)
+    def check(self, graph: ImportGraph, verbose: bool) -> ContractCheck:
+        """Search the shortest path from each module to each target."""
+        targets = sorted(_matching(graph, self.targets))
+        return _verdict(
+            " -> ".join(path)
             for module in sorted(_matching(graph, self.modules))
-            for package in impure
-            if (chain := graph.find_shortest_chain(importer=module, imported=package))
-        ]
-        return ContractCheck(kept=not chains, metadata={"illegal": chains})
+            for target in targets
+            if (path := graph.find_shortest_chain(importer=module, imported=target))
+        )
 
     def render_broken_contract(self, check: ContractCheck) -> None:
-        """Print one line per chain."""
-        _render(check)
+        """Print one line per path."""
+        _print_illegal(check)
 
 
 def _matching(graph: ImportGraph, patterns: object) -> set[str]:
-    assert isinstance(patterns, Iterable)
-    return {name for name in graph.modules for pattern in patterns if fnmatchcase(name, str(pattern))}
+    return {
+        name
+        for name in graph.modules
+        for pattern in cast("list[str]", patterns)
+        if fnmatchcase(name, pattern) or fnmatchcase(name, f"{pattern}.*")
+    }
 
 
-def _describe(graph: ImportGraph, importer: str, imported: str) -> str:
-    lines = sorted({each["line_number"] for each in graph.get_import_details(importer=importer, imported=imported)})
-    return f"{importer} -> {imported} (line {', '.join(map(str, lines))})"
+def _lines(graph: ImportGraph, importer: str, imported: str) -> str:
+    details = graph.get_import_details(importer=importer, imported=imported)
+    return ", ".join(str(each["line_number"]) for each in details)
 
 
-def _render(check: ContractCheck) -> None:
+def _verdict(illegal: Iterable[str]) -> ContractCheck:
+    found = list(illegal)
+    return ContractCheck(kept=not found, metadata={"illegal": found})
+
+
+def _print_illegal(check: ContractCheck) -> None:
     for line in check.metadata["illegal"]:
         output.print_error(f"- {line}", bold=False)
     output.new_line()

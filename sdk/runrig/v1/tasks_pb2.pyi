@@ -618,11 +618,14 @@ class HttpCheck(_message.Message):
     PORT_FIELD_NUMBER: _builtins.int
     PATH_FIELD_NUMBER: _builtins.int
     STATUSES_FIELD_NUMBER: _builtins.int
+    PORT_INDEX_FIELD_NUMBER: _builtins.int
     scheme: _builtins.str
     """`http` (default) or `https` (the certificate is not verified)."""
     port: _builtins.int
+    """0: the host port of the task's port number `port_index`."""
     path: _builtins.str
     """Default `/`."""
+    port_index: _builtins.int
     @_builtins.property
     def statuses(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Empty: 200 to 399."""
@@ -634,10 +637,11 @@ class HttpCheck(_message.Message):
         port: _builtins.int = ...,
         path: _builtins.str = ...,
         statuses: _abc.Iterable[_builtins.int] | None = ...,
+        port_index: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["path", b"path", "port", b"port", "scheme", b"scheme", "statuses", b"statuses"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["path", b"path", "port", b"port", "port_index", b"port_index", "scheme", b"scheme", "statuses", b"statuses"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -648,15 +652,19 @@ class TcpCheck(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     PORT_FIELD_NUMBER: _builtins.int
+    PORT_INDEX_FIELD_NUMBER: _builtins.int
     port: _builtins.int
+    """0: the host port of the task's port number `port_index`."""
+    port_index: _builtins.int
     def __init__(
         self,
         *,
         port: _builtins.int = ...,
+        port_index: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["port", b"port"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["port", b"port", "port_index", b"port_index"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
