@@ -101,6 +101,13 @@ def _is_met(
             return _pattern(constraint.value).fullmatch(value) is not None
         case Operator.UNLIKE:
             return _pattern(constraint.value).fullmatch(value) is None
+        case _:
+            return _is_met_among(constraint, value, placed, known)
+
+
+def _is_met_among(
+    constraint: Constraint, value: str, placed: dict[str, Counter[str]], known: dict[str, set[str]]
+) -> bool:
     counts = placed.get(constraint.attribute, Counter())
     match constraint.operator:
         case Operator.UNIQUE:
