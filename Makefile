@@ -9,7 +9,7 @@ SEEDS ?= 2000
 PYTEST := $(PY) -m pytest -n $(JOBS) --dist loadgroup
 PYTHON_SCRIPTS = $(shell grep -lsE '^\#!.*python' scripts/*)
 # Where no engine can be had (exit 3) the docker tests are skipped; where CI is set that is a failure.
-ENGINE = { engine=$$(scripts/engine start) && export $$engine && scripts/engine image || test $$? -eq 3 -a -z "$$CI"; }
+ENGINE = { engine=$$($(PY) scripts/engine start) && export $$engine && $(PY) scripts/engine image || test $$? -eq 3 -a -z "$$CI"; }
 
 setup: .venv/.ready  ## make .venv ready (Python 3.11+ is all it needs); does nothing when nothing changed
 
@@ -31,7 +31,7 @@ check-types: setup
 	$(PY) -m mypy . $(PYTHON_SCRIPTS)
 
 check-imports: setup
-	.venv/bin/lint-imports
+	.venv/bin/lint-imports --no-logo
 
 check-wire: setup
 	scripts/proto --check

@@ -1,7 +1,7 @@
 """Two kinds of import contract that import-linter lacks; pyproject.toml says what they hold.
 
-Both name modules by shell patterns: `runrig._wire*` is `runrig._wire`, `runrig._wire_tasks` and all that is in
-them. A pattern may match nothing, so that a rule can stand before the first module that it is about.
+Both name modules by shell patterns: `runrig._wire*` is `runrig._wire`, `runrig._wire_tasks` and all that is
+in them. A pattern may match nothing, so that a rule can stand before the first module that it is about.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from importlinter import Contract, ContractCheck, fields, output
 
 
 class ReservedContract(Contract):
-    """Keep some modules for a few: nothing but `importers` and the modules themselves may import `modules`."""
+    """Keep `modules` for a few: only `importers` and the modules themselves may import them."""
 
     type_name = "reserved"
     modules = fields.ListField(subfield=fields.StringField())

@@ -1,0 +1,202 @@
+"""Envelopes on a gRPC stream: numbered, coalesced by one writer, bounded.
+
+One envelope costs 60 to 100 us of CPU on each side, an item in it 2 us: so each stream has one `Outbox` and one writer,
+and all that was put since the last write goes out together. Envelopes are numbered from 1; `Numbering` drops repeats and
+ends the stream at a gap, so that nothing overtaken or lost goes unnoticed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
+
+import grpc
+
+from runrig.errors import ProtocolError, TooSlow
+
+MAX_ENVELOPE_BYTES = 2 * 1024 * 1024
+"""Where the writer cuts; a single item may be larger, up to what `CHANNEL_OPTIONS` lets through."""
+
+CHANNEL_OPTIONS = (
+    ("grpc.max_receive_message_length", 32 * 1024 * 1024),
+    ("grpc.max_send_message_length", 32 * 1024 * 1024),
+    ("grpc.use_local_subchannel_pool", 1),
+)
+
+
+class Sized(Protocol):
+    """A protobuf message."""
+
+    def ByteSize(self) -> int:  # noqa: N802 (protobuf's name)
+        """Return its length in bytes."""
+
+
+Item = TypeVar("Item", bound=Sized)
+Received = TypeVar("Received")
+Sent = TypeVar("Sent")
+
+
+class Outbox(Generic[Item]):
+    """Items of one stream that wait to be written, at most `bound`."""
+
+    def __init__(self, bound: int) -> None:
+        self._bound = bound
+        self._items: deque[Item] = deque()
+        self._filled = asyncio.Event()
+        self._is_closed = False
+
+    def __len__(self) -> int:
+        """Return how many items wait."""
+        return len(self._items)
+
+    def put(self, item: Item) -> None:
+        """Add an item; raise TooSlow when the bound is reached: the stream must then be closed."""
+        if len(self._items) >= self._bound:
+            raise TooSlow(f"{self._bound} items wait for a receiver that does not read; it must reconnect")
+        self._items.append(item)
+        self._filled.set()
+
+    def close(self) -> None:
+        """Let the writer end once what is queued has been written."""
+        self._is_closed = True
+        self._filled.set()
+
+    async def take(self, idle_s: float) -> list[Item] | None:
+        """Return what waits, up to one envelope's size; [] after `idle_s` without any; None once closed and empty."""
+        if not self._items and not self._is_closed:
+            self._filled.clear()
+            try:
+                await asyncio.wait_for(self._filled.wait(), idle_s)
+            except TimeoutError:
+                return []
+        if not self._items:
+            return None if self._is_closed else []
+        taken: list[Item] = []
+        size = 0
+        while self._items and size < MAX_ENVELOPE_BYTES:
+            item = self._items.popleft()
+            size += item.ByteSize()
+            taken.append(item)
+        return taken
+
+
+async def write_envelopes(
+    outbox: Outbox[Item],
+    write: Callable[[Sent], Awaitable[None]],
+    envelope: Callable[[int, list[Item]], Sent],
+    heartbeat_s: Callable[[], float],
+) -> None:
+    """Write all that is put into `outbox` until it is closed; an empty envelope when idle for `heartbeat_s()`."""
+    number = 0
+    while (items := await outbox.take(heartbeat_s())) is not None:
+        number += 1
+        await write(envelope(number, items))
+
+
+class Numbering:
+    """The order of received envelopes."""
+
+    __slots__ = ("_last",)
+
+    def __init__(self) -> None:
+        self._last = 0
+
+    def admits(self, number: int) -> bool:
+        """Say whether the envelope is new; False: a repeat, to be dropped. Raise ProtocolError at a gap."""
+        if number <= self._last:
+            return False
+        if number != self._last + 1:
+            raise ProtocolError(f"envelope {number} follows {self._last}: one was lost; connect again")
+        self._last = number
+        return True
+
+
+@dataclass(frozen=True, slots=True)
+class StreamSettings:
+    """How a client's stream behaves."""
+
+    outbox_items: int = 100_000
+    """Items that may wait for a slow master before the stream is given up."""
+    connect_timeout_s: float = 10.0
+    """How long a connection attempt may take before the next address is tried."""
+    heartbeat_s: float = 15.0
+    """An empty envelope is sent after this long without another; the master may ask for another interval."""
+
+
+class ClientStream(Generic[Item, Sent, Received]):
+    """One connection to the master: opens, writes what is put, tells what comes, and its end, once.
+
+    `open_call` makes the bidirectional call on a channel; `heard` is told each envelope in order and may raise to end
+    the stream; `run` returns why the stream ended.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        open_call: Callable[[grpc.aio.Channel], grpc.aio.StreamStreamCall[Sent, Received]],
+        envelope: Callable[[int, list[Item]], Sent],
+        heard: Callable[[Received], None],
+        settings: StreamSettings,
+    ) -> None:
+        self.address = address
+        self.heartbeat_s = settings.heartbeat_s
+        self._open_call = open_call
+        self._envelope = envelope
+        self._heard = heard
+        self._settings = settings
+        self._outbox: Outbox[Item] = Outbox(settings.outbox_items)
+        self._why = ""
+        self._call: grpc.aio.StreamStreamCall[Sent, Received] | None = None
+
+    def put(self, item: Item) -> None:
+        """Queue an item; when the bound is reached the stream ends and `run` says why."""
+        try:
+            self._outbox.put(item)
+        except TooSlow as error:
+            self.close(str(error))
+
+    def close(self, why: str) -> None:
+        """End the stream: `run` returns `why`."""
+        self._why = self._why or why
+        self._outbox.close()
+        if self._call is not None:
+            self._call.cancel()
+
+    async def run(self, opened: Callable[[], None]) -> str:
+        """Connect, tell `opened`, then read and write until either side ends it; return why, in words."""
+        async with grpc.aio.insecure_channel(self.address, options=CHANNEL_OPTIONS) as channel:
+            try:
+                await asyncio.wait_for(channel.channel_ready(), self._settings.connect_timeout_s)
+            except TimeoutError:
+                return self._why or f"no master answers at {self.address}"
+            if self._why:
+                return self._why
+            call = self._call = self._open_call(channel)
+            opened()
+            writer = asyncio.create_task(self._write(call))
+            try:
+                return await self._read(call)
+            finally:
+                writer.cancel()
+                await asyncio.gather(writer, return_exceptions=True)
+                call.cancel()
+
+    async def _write(self, call: grpc.aio.StreamStreamCall[Sent, Received]) -> None:
+        await write_envelopes(self._outbox, call.write, self._envelope, lambda: self.heartbeat_s)
+        await call.done_writing()
+
+    async def _read(self, call: grpc.aio.StreamStreamCall[Sent, Received]) -> str:
+        try:
+            while (envelope := await call.read()) is not grpc.aio.EOF:
+                self._heard(envelope)  # type: ignore[arg-type]
+        except ProtocolError as error:
+            return str(error)
+        except asyncio.CancelledError:
+            if not self._why:
+                raise
+        except grpc.aio.AioRpcError as error:
+            return self._why or f"{error.code().name}: {error.details()}"
+        return self._why or "the master closed the stream"

@@ -1,0 +1,195 @@
+"""An agent's reports and the master's orders on the wire."""
+
+from __future__ import annotations
+
+from runrig import agents, offers
+from runrig._wire.common import (
+    attributes_from_wire,
+    attributes_to_wire,
+    enum_from_wire,
+    labels_from_wire,
+    labels_to_wire,
+    resources_from_wire,
+    resources_to_wire,
+)
+from runrig._wire.news import refusal_from_wire, refusal_to_wire
+from runrig._wire.tasks import (
+    REASONS,
+    ForwardedTask,
+    grace_from_wire,
+    launchable_to_wire,
+    update_from_wire,
+    update_to_wire,
+)
+from runrig.errors import InvalidInput, ProtocolError
+from runrig.ids import AgentId, FrameworkId, Role, TaskId, checked_id
+from runrig.resources import checked_resources
+from runrig.tasks import Reason, RuntimeKind, StatusUpdate
+from runrig.v1 import agent_pb2
+
+
+def agent_to_wire(agent: agents.AgentInfo) -> agent_pb2.AgentInfo:
+    """Build the message of an agent."""
+    return agent_pb2.AgentInfo(
+        agent_id=agent.agent_id,
+        hostname=agent.hostname,
+        address=agent.address,
+        http_address=agent.http_address,
+        resources=resources_to_wire(agent.resources),
+        attributes=attributes_to_wire(agent.attributes),
+        runtimes=[kind.value for kind in agent.runtimes],  # type: ignore[misc]
+        version=agent.version,
+    )
+
+
+def agent_from_wire(message: agent_pb2.AgentInfo) -> agents.AgentInfo:
+    """Read an agent; raise InvalidInput."""
+    checked_id("agent.agent_id", message.agent_id)
+    checked_id("agent.hostname", message.hostname)
+    return agents.AgentInfo(
+        agent_id=AgentId(message.agent_id),
+        hostname=message.hostname,
+        resources=checked_resources("agent.resources", resources_from_wire(message.resources)),
+        address=message.address,
+        http_address=message.http_address,
+        attributes=attributes_from_wire(message.attributes),
+        runtimes=tuple(enum_from_wire(RuntimeKind, "agent.runtimes", item) for item in message.runtimes),
+        version=message.version,
+    )
+
+
+def report_to_wire(report: agents.Report) -> agent_pb2.AgentReport:
+    """Build the message of an agent's report."""
+    message = agent_pb2.AgentReport()
+    match report:
+        case StatusUpdate():
+            message.update.CopyFrom(update_to_wire(report))
+        case agents.Register():
+            message.register.agent.CopyFrom(agent_to_wire(report.agent))
+            message.register.session = report.session
+            message.register.epoch = report.epoch
+            message.register.tasks.extend(_task_report_to_wire(task) for task in report.tasks)
+        case agents.AgentChanged():
+            message.changed.CopyFrom(agent_to_wire(report.agent))
+        case agents.TaskNotHere():
+            message.task_unknown.framework_id = report.framework_id
+            message.task_unknown.task_id = report.task_id
+    return message
+
+
+def report_from_wire(message: agent_pb2.AgentReport) -> agents.Report:
+    """Read an agent's report; raise InvalidInput."""
+    match message.WhichOneof("report"):
+        case "update":
+            return update_from_wire(message.update)
+        case "register":
+            return agents.Register(
+                agent_from_wire(message.register.agent),
+                message.register.session,
+                message.register.epoch,
+                tuple(_task_report_from_wire(item) for item in message.register.tasks),
+            )
+        case "changed":
+            return agents.AgentChanged(agent_from_wire(message.changed))
+        case "task_unknown":
+            return agents.TaskNotHere(
+                FrameworkId(message.task_unknown.framework_id), TaskId(message.task_unknown.task_id)
+            )
+        case _:
+            raise InvalidInput("report", "unset", "register, update, changed, task_unknown")
+
+
+def order_to_wire(order: agents.Order) -> agent_pb2.AgentCommand:
+    """Build the message of the master's order."""
+    message = agent_pb2.AgentCommand()
+    match order:
+        case agents.Launch():
+            message.launch.framework_id = order.framework_id
+            message.launch.framework_name = order.framework_name
+            message.launch.role = order.role
+            message.launch.tasks.extend(launchable_to_wire(task) for task in order.tasks)
+            message.launch.is_task_group = order.is_group
+        case agents.AcknowledgeUpdate():
+            message.acknowledge.framework_id = order.framework_id
+            message.acknowledge.task_id = order.task_id
+            message.acknowledge.number = order.number
+        case agents.KillTask():
+            message.kill.framework_id = order.framework_id
+            message.kill.task_id = order.task_id
+            message.kill.reason = order.reason.value  # type: ignore[assignment]
+            if order.grace_ms is not None:
+                message.kill.kill_policy.grace_ms = order.grace_ms
+        case agents.ShutdownFramework():
+            message.shutdown_framework.framework_id = order.framework_id
+        case agents.Registered():
+            message.registered.cluster_id = order.cluster_id
+            message.registered.silence_timeout_ms = order.silence_timeout_ms
+            message.registered.heartbeat_ms = order.heartbeat_ms
+        case offers.StreamRefused():
+            message.refusal.CopyFrom(refusal_to_wire(order))
+    return message
+
+
+def order_from_wire(message: agent_pb2.AgentCommand) -> agents.Order:
+    """Read the master's order, its tasks as ForwardedTask; raise InvalidInput or ProtocolError."""
+    match message.WhichOneof("command"):
+        case "launch":
+            return agents.Launch(
+                FrameworkId(message.launch.framework_id),
+                message.launch.framework_name,
+                Role(message.launch.role),
+                tuple(ForwardedTask(task) for task in message.launch.tasks),
+                message.launch.is_task_group,
+            )
+        case "acknowledge":
+            return agents.AcknowledgeUpdate(
+                FrameworkId(message.acknowledge.framework_id),
+                TaskId(message.acknowledge.task_id),
+                message.acknowledge.number,
+            )
+        case "kill":
+            return agents.KillTask(
+                FrameworkId(message.kill.framework_id),
+                TaskId(message.kill.task_id),
+                grace_from_wire(message.kill.kill_policy),
+                REASONS.get(message.kill.reason, Reason.KILLED_BY_FRAMEWORK) or Reason.KILLED_BY_FRAMEWORK,
+            )
+        case "shutdown_framework":
+            return agents.ShutdownFramework(FrameworkId(message.shutdown_framework.framework_id))
+        case "registered":
+            return agents.Registered(
+                message.registered.cluster_id,
+                message.registered.silence_timeout_ms,
+                message.registered.heartbeat_ms,
+            )
+        case "refusal":
+            return refusal_from_wire(message.refusal)
+        case _:
+            raise ProtocolError(
+                "the master sent a command that this version does not know; upgrade the agent"
+            )
+
+
+def _task_report_to_wire(report: agents.TaskReport) -> agent_pb2.TaskReport:
+    return agent_pb2.TaskReport(
+        framework_id=report.framework_id,
+        task_id=report.task_id,
+        name=report.name,
+        role=report.role,
+        resources=resources_to_wire(report.resources),
+        labels=labels_to_wire(report.labels),
+        status=update_to_wire(report.status),
+    )
+
+
+def _task_report_from_wire(message: agent_pb2.TaskReport) -> agents.TaskReport:
+    field = f"register.task {message.task_id}"
+    return agents.TaskReport(
+        FrameworkId(checked_id(f"{field}.framework_id", message.framework_id)),
+        TaskId(checked_id(f"{field}.task_id", message.task_id)),
+        message.name,
+        Role(message.role),
+        checked_resources(f"{field}.resources", resources_from_wire(message.resources)),
+        labels_from_wire(message.labels),
+        update_from_wire(message.status),
+    )

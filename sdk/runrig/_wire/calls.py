@@ -1,0 +1,232 @@
+"""A scheduler's calls on the wire."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from runrig import offers
+from runrig._wire.common import (
+    enum_from_wire,
+    labels_from_wire,
+    labels_to_wire,
+    resources_from_wire,
+    resources_to_wire,
+)
+from runrig._wire.tasks import ForwardedTask, grace_from_wire, launchable_to_wire
+from runrig.constraints import Constraint, Operator
+from runrig.demand import Demand, Placement
+from runrig.errors import InvalidInput
+from runrig.ids import AgentId, FrameworkId, OfferId, Role, TaskId, checked_id
+from runrig.resources import checked_resources
+from runrig.v1 import scheduler_pb2
+
+
+def call_to_wire(call: offers.Call) -> scheduler_pb2.SchedulerCall:
+    """Build the message of a scheduler's call."""
+    message = scheduler_pb2.SchedulerCall()
+    match call:
+        case offers.Subscribe():
+            message.subscribe.framework.CopyFrom(framework_to_wire(call.framework))
+            message.subscribe.session = call.session
+            message.subscribe.suppressed_roles.extend(call.suppressed_roles)
+            message.subscribe.uses_demand = call.uses_demand
+        case offers.Accept():
+            _accept_to_wire(call, message.accept)
+        case offers.Decline():
+            message.decline.offer_ids.extend(call.offer_ids)
+            _filter_to_wire(call.filter, message.decline.filter)
+        case offers.Revive():
+            message.revive.SetInParent()
+            message.revive.roles.extend(call.roles)
+        case offers.Suppress():
+            message.suppress.SetInParent()
+            message.suppress.roles.extend(call.roles)
+        case offers.Kill():
+            message.kill.task_id = call.task_id
+            if call.grace_ms is not None:
+                message.kill.kill_policy.grace_ms = call.grace_ms
+        case offers.Acknowledge():
+            message.acknowledge.SetInParent()
+            for receipt in call.acknowledgements:
+                message.acknowledge.acknowledgements.add(
+                    task_id=receipt.task_id, agent_id=receipt.agent_id, number=receipt.number
+                )
+        case offers.Reconcile():
+            message.reconcile.SetInParent()
+            for task in call.tasks:
+                message.reconcile.tasks.add(task_id=task.task_id, agent_id=task.agent_id)
+        case offers.UpdateDemand():
+            message.update_demand.role = call.role
+            message.update_demand.demands.extend(_demand_to_wire(demand) for demand in call.demands)
+        case offers.UpdateFramework():
+            message.update_framework.framework.CopyFrom(framework_to_wire(call.framework))
+        case offers.Teardown():
+            message.teardown.SetInParent()
+    return message
+
+
+def call_from_wire(message: scheduler_pb2.SchedulerCall) -> offers.Call:
+    """Read a scheduler's call, its tasks as ForwardedTask; raise InvalidInput."""
+    match message.WhichOneof("call"):
+        case "subscribe":
+            return _subscribe_from_wire(message.subscribe)
+        case "accept":
+            return _accept_from_wire(message.accept)
+        case "decline":
+            return offers.Decline(
+                tuple(OfferId(item) for item in message.decline.offer_ids),
+                _filter_from_wire("decline.filter", message.decline.filter),
+            )
+        case "revive":
+            return offers.Revive(tuple(Role(role) for role in message.revive.roles))
+        case "suppress":
+            return offers.Suppress(tuple(Role(role) for role in message.suppress.roles))
+        case "kill":
+            return offers.Kill(TaskId(message.kill.task_id), grace_from_wire(message.kill.kill_policy))
+        case "acknowledge":
+            return offers.Acknowledge(
+                tuple(
+                    offers.Acknowledgement(TaskId(item.task_id), AgentId(item.agent_id), item.number)
+                    for item in message.acknowledge.acknowledgements
+                )
+            )
+        case "reconcile":
+            return offers.Reconcile(references_from_wire(message.reconcile.tasks))
+        case "update_demand":
+            return offers.UpdateDemand(
+                Role(message.update_demand.role),
+                tuple(_demand_from_wire(item) for item in message.update_demand.demands),
+            )
+        case "update_framework":
+            return offers.UpdateFramework(framework_from_wire(message.update_framework.framework))
+        case "teardown":
+            return offers.Teardown()
+        case _:
+            raise InvalidInput("call", "unset", "subscribe, accept, decline, revive, suppress, kill, …")
+
+
+def framework_to_wire(framework: offers.FrameworkInfo) -> scheduler_pb2.FrameworkInfo:
+    """Build the message of a framework."""
+    return scheduler_pb2.FrameworkInfo(
+        framework_id=framework.framework_id,
+        name=framework.name,
+        roles=framework.roles,
+        failover_timeout_ms=framework.failover_timeout_ms,
+        principal=framework.principal,
+        labels=labels_to_wire(framework.labels),
+        web_url=framework.web_url,
+    )
+
+
+def framework_from_wire(message: scheduler_pb2.FrameworkInfo) -> offers.FrameworkInfo:
+    """Read a framework, unchecked."""
+    return offers.FrameworkInfo(
+        name=message.name,
+        roles=tuple(Role(role) for role in message.roles),
+        framework_id=FrameworkId(message.framework_id),
+        failover_timeout_ms=message.failover_timeout_ms,
+        principal=message.principal,
+        labels=labels_from_wire(message.labels),
+        web_url=message.web_url,
+    )
+
+
+def _subscribe_from_wire(message: scheduler_pb2.Subscribe) -> offers.Subscribe:
+    return offers.Subscribe(
+        framework=framework_from_wire(message.framework),
+        session=message.session,
+        suppressed_roles=tuple(Role(role) for role in message.suppressed_roles),
+        uses_demand=message.uses_demand,
+    )
+
+
+def _accept_to_wire(accept: offers.Accept, message: scheduler_pb2.Accept) -> None:
+    message.atomic = accept.atomic
+    _filter_to_wire(accept.filter, message.filter)
+    for group in accept.groups:
+        target = message.groups.add(agent_id=group.agent_id, offer_ids=group.offer_ids)
+        for operation in group.operations:
+            tasks = [launchable_to_wire(task) for task in operation.tasks]
+            if operation.is_group:
+                target.operations.add(launch_task_group=scheduler_pb2.LaunchTaskGroup(tasks=tasks))
+            else:
+                target.operations.add(launch=scheduler_pb2.LaunchTasks(tasks=tasks))
+
+
+def _accept_from_wire(message: scheduler_pb2.Accept) -> offers.Accept:
+    return offers.Accept(
+        groups=tuple(
+            offers.LaunchGroup(
+                AgentId(group.agent_id),
+                tuple(OfferId(item) for item in group.offer_ids),
+                tuple(_operation_from_wire(item) for item in group.operations),
+            )
+            for group in message.groups
+        ),
+        atomic=message.atomic,
+        filter=_filter_from_wire("accept.filter", message.filter),
+    )
+
+
+def _operation_from_wire(message: scheduler_pb2.Operation) -> offers.LaunchTasks:
+    match message.WhichOneof("operation"):
+        case "launch":
+            return offers.LaunchTasks(tuple(ForwardedTask(task) for task in message.launch.tasks))
+        case "launch_task_group":
+            return offers.LaunchTasks(
+                tuple(ForwardedTask(task) for task in message.launch_task_group.tasks), True
+            )
+        case _:
+            raise InvalidInput("accept.operation", "unset", "launch, launch_task_group")
+
+
+def _filter_to_wire(filter_: offers.Filter, message: scheduler_pb2.Filter) -> None:
+    message.refuse_ms = filter_.refuse_ms
+    message.reason = filter_.reason
+
+
+def _filter_from_wire(field: str, message: scheduler_pb2.Filter) -> offers.Filter:
+    refuse_ms = message.refuse_ms if message.HasField("refuse_ms") else offers.DEFAULT_REFUSE_MS
+    return offers.checked_filter(field, offers.Filter(refuse_ms, message.reason))
+
+
+def _demand_to_wire(demand: Demand) -> scheduler_pb2.Demand:
+    message = scheduler_pb2.Demand(
+        demand_id=demand.demand_id,
+        resources=resources_to_wire(demand.resources),
+        count=demand.count,
+        placement=demand.placement.value,  # type: ignore[arg-type]
+        priority=demand.priority,
+        gang_id=demand.gang_id,
+        expected_duration_ms=demand.expected_duration_ms,
+    )
+    for constraint in demand.constraints:
+        message.constraints.add(
+            attribute=constraint.attribute,
+            operator=constraint.operator.value,  # type: ignore[arg-type]
+            value=constraint.value,
+        )
+    return message
+
+
+def _demand_from_wire(message: scheduler_pb2.Demand) -> Demand:
+    field = f"demand {message.demand_id}"
+    return Demand(
+        demand_id=checked_id(f"{field}.demand_id", message.demand_id),
+        resources=checked_resources(f"{field}.resources", resources_from_wire(message.resources)),
+        count=message.count,
+        constraints=tuple(
+            Constraint(
+                item.attribute, enum_from_wire(Operator, f"{field}.operator", item.operator), item.value
+            )
+            for item in message.constraints
+        ),
+        placement=enum_from_wire(Placement, f"{field}.placement", message.placement),
+        priority=message.priority,
+        gang_id=message.gang_id,
+        expected_duration_ms=message.expected_duration_ms,
+    )
+
+
+def references_from_wire(messages: Iterable[scheduler_pb2.TaskReference]) -> tuple[offers.TaskReference, ...]:
+    return tuple(offers.TaskReference(TaskId(item.task_id), AgentId(item.agent_id)) for item in messages)

@@ -1,0 +1,69 @@
+"""Resources, labels and enumerations on the wire."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from enum import IntEnum
+from typing import TypeVar
+
+from runrig.errors import InvalidInput
+from runrig.resources import Resources
+from runrig.v1 import resources_pb2
+
+E = TypeVar("E", bound=IntEnum)
+Pairs = tuple[tuple[str, str], ...]
+
+
+def resources_to_wire(resources: Resources) -> resources_pb2.Resources:
+    """Build the message of `resources`."""
+    message = resources_pb2.Resources(
+        cpu_millis=resources.cpu_millis,
+        mem_mib=resources.mem_mib,
+        disk_mib=resources.disk_mib,
+        gpus=resources.gpus,
+    )
+    for begin, end in resources.ports:
+        message.ports.add(begin=begin, end=end)
+    for name, amount in resources.custom:
+        message.custom.add(name=name, amount_millis=amount)
+    return message
+
+
+def resources_from_wire(message: resources_pb2.Resources) -> Resources:
+    """Read resources, unchecked: `checked_resources` says whether they can be."""
+    return Resources(
+        message.cpu_millis,
+        message.mem_mib,
+        message.disk_mib,
+        message.gpus,
+        tuple((item.begin, item.end) for item in message.ports) if message.ports else (),
+        tuple((item.name, item.amount_millis) for item in message.custom) if message.custom else (),
+    )
+
+
+def labels_to_wire(labels: Pairs) -> list[resources_pb2.Label]:
+    """Build the messages of `labels`."""
+    return [resources_pb2.Label(name=name, value=value) for name, value in labels]
+
+
+def labels_from_wire(messages: Iterable[resources_pb2.Label]) -> Pairs:
+    """Read labels."""
+    return tuple((item.name, item.value) for item in messages)
+
+
+def attributes_from_wire(messages: Iterable[resources_pb2.Attribute]) -> Pairs:
+    """Read attributes."""
+    return tuple((item.name, item.value) for item in messages)
+
+
+def attributes_to_wire(attributes: Pairs) -> list[resources_pb2.Attribute]:
+    """Build the messages of `attributes`."""
+    return [resources_pb2.Attribute(name=name, value=value) for name, value in attributes]
+
+
+def enum_from_wire(kind: type[E], field: str, number: int) -> E:
+    """Read an enumeration's number; raise InvalidInput naming `field`."""
+    try:
+        return kind(number)
+    except ValueError:
+        raise InvalidInput(field, number, ", ".join(f"{item.value} ({item.name})" for item in kind)) from None
