@@ -102,6 +102,10 @@ class Resources:
         """Return the same amounts with no ports."""
         return replace(self, ports=()) if self.ports else self
 
+    def less_ports(self, ports: Ports) -> Resources:
+        """Return the same amounts without `ports`, as far as they are here."""
+        return replace(self, ports=_remove_ports(self.ports, ports)) if ports and self.ports else self
+
     def take_ports(self, count: int) -> tuple[int, ...]:
         """Return the `count` lowest ports of this, or fewer if there are not as many."""
         taken: list[int] = []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,32 +15,32 @@ START_TIMEOUT_S = 110  # below the bound of one test; `make test` has started it
 
 
 @pytest.fixture(scope="session")
-def engine() -> str:
-    """Give the address of an engine that has the test image; DOCKER_HOST is set to it for the run.
+def engine() -> Iterator[str]:
+    """Give the address of an engine that has the test image; DOCKER_HOST is set to it meanwhile.
 
-    RUNRIG_TEST_ENGINE, then DOCKER_HOST name the engine to use; otherwise scripts/engine finds or starts one.
-    Where none can be had the tests are skipped, but fail if CI is set.
+    RUNRIG_TEST_ENGINE, then DOCKER_HOST name the engine to use: it must answer. Otherwise scripts/engine
+    finds or starts one; where none can be had the tests are skipped, but fail if CI is set.
     """
     chosen = os.environ.get("RUNRIG_TEST_ENGINE") or os.environ.get("DOCKER_HOST", "")
-    environment = os.environ | {"DOCKER_HOST": chosen}
-    address = ask_script("start", environment).removeprefix("DOCKER_HOST=")
-    os.environ["DOCKER_HOST"] = address
-    ask_script("image", environment | {"DOCKER_HOST": address})
-    return address
+    address = ask_script("start", chosen).removeprefix("DOCKER_HOST=")
+    ask_script("image", address)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DOCKER_HOST", address)
+        yield address
 
 
-def ask_script(command: str, environment: dict[str, str]) -> str:
-    """Run scripts/engine; return the line it printed."""
+def ask_script(command: str, engine: str) -> str:
+    """Run scripts/engine on the engine with this address, any if it is empty; return the line it printed."""
     done = subprocess.run(
         [ENGINE_SCRIPT, command],
-        env=environment,
+        env=os.environ | {"DOCKER_HOST": engine},
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
         timeout=START_TIMEOUT_S,
         check=False,
     )
-    if done.returncode == NO_ENGINE and not os.environ.get("CI"):
+    if done.returncode == NO_ENGINE and not engine and not os.environ.get("CI"):
         pytest.skip(done.stderr)
     if done.returncode != 0:
         pytest.fail(f"no Docker engine for the tests (engine {command}, {done.returncode}): {done.stderr}")

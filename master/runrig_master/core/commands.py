@@ -1,0 +1,102 @@
+"""What the edges must do, in the order given. A `Persist` is a barrier: nothing after it is done before it is durable."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from runrig.agents import AgentInfo, Order
+from runrig.errors import RunrigError
+from runrig.ids import AgentId, FrameworkId, Role
+from runrig.offers import FrameworkInfo, News, StreamRefused
+from runrig_master.core.events import QuestionId, StreamId
+
+
+@dataclass(frozen=True, slots=True)
+class SendToAgent:
+    """Send an order over an agent's stream."""
+
+    stream: StreamId
+    order: Order
+
+
+@dataclass(frozen=True, slots=True)
+class SendToScheduler:
+    """Send news over a scheduler's stream."""
+
+    stream: StreamId
+    news: News
+
+
+@dataclass(frozen=True, slots=True)
+class CloseStream:
+    """End a stream, telling why first."""
+
+    stream: StreamId
+    refusal: StreamRefused
+
+
+@dataclass(frozen=True, slots=True)
+class AgentRecord:
+    """What the store keeps of an agent."""
+
+    agent: AgentInfo
+    is_unreachable: bool = False
+    is_gone: bool = False
+    is_deactivated: bool = False
+    since: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class FrameworkRecord:
+    """What the store keeps of a framework; `failover_deadline` None: it was connected."""
+
+    framework: FrameworkInfo
+    session: int
+    failover_deadline: float | None = None
+    is_completed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RoleRecord:
+    """What the store keeps of a role."""
+
+    role: Role
+    weight_millis: int
+
+
+Record = AgentRecord | FrameworkRecord | RoleRecord
+
+
+@dataclass(frozen=True, slots=True)
+class Forget:
+    """Remove the record of an agent or a framework from the store."""
+
+    agent_id: AgentId | None = None
+    framework_id: FrameworkId | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Persist:
+    """Make records durable before anything that follows."""
+
+    records: tuple[Record | Forget, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerOperator:
+    """Answer an operator's call; an `error` is raised to the caller."""
+
+    question: QuestionId
+    error: RunrigError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """Something that an operator reading the log should know."""
+
+    text: str
+    fields: dict[str, object] = field(default_factory=dict)
+    is_alarm: bool = False
+
+
+Command = SendToAgent | SendToScheduler | CloseStream | Persist | AnswerOperator | Note

@@ -1,0 +1,101 @@
+"""What happened, as the edges tell it to the core. Times and fresh ids come in with the events."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NewType
+
+from runrig.agents import Report
+from runrig.ids import AgentId, FrameworkId, Role, TaskId
+from runrig.offers import Call
+
+StreamId = NewType("StreamId", int)
+"""One connection of an agent or a scheduler; never used twice by a process."""
+
+QuestionId = NewType("QuestionId", int)
+"""One call of an operator that waits for its answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class AgentReported:
+    """A report came over an agent's stream."""
+
+    stream: StreamId
+    report: Report
+
+
+@dataclass(frozen=True, slots=True)
+class AgentStreamClosed:
+    """An agent's stream ended; it was last heard at `last_heard` (seconds)."""
+
+    stream: StreamId
+    last_heard: float
+
+
+@dataclass(frozen=True, slots=True)
+class SchedulerCalled:
+    """A call came over a scheduler's stream; `fresh_id` names the framework if it has no id yet."""
+
+    stream: StreamId
+    call: Call
+    fresh_id: FrameworkId = FrameworkId("")
+
+
+@dataclass(frozen=True, slots=True)
+class SchedulerStreamClosed:
+    """A scheduler's stream ended."""
+
+    stream: StreamId
+
+
+@dataclass(frozen=True, slots=True)
+class KillTaskAsked:
+    """An operator wants a task to end."""
+
+    question: QuestionId
+    framework_id: FrameworkId
+    task_id: TaskId
+    grace_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TeardownAsked:
+    """An operator removes a framework."""
+
+    question: QuestionId
+    framework_id: FrameworkId
+
+
+@dataclass(frozen=True, slots=True)
+class DeactivationAsked:
+    """An operator stops (or with `is_deactivated` False resumes) the offers of an agent."""
+
+    question: QuestionId
+    agent_id: AgentId
+    is_deactivated: bool
+
+
+@dataclass(frozen=True, slots=True)
+class GoneAsked:
+    """An operator asserts that an agent will never come back."""
+
+    question: QuestionId
+    agent_id: AgentId
+
+
+@dataclass(frozen=True, slots=True)
+class WeightAsked:
+    """An operator sets the weight of a role."""
+
+    question: QuestionId
+    role: Role
+    weight_millis: int
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """A loop turn ends: what is due happens, and what is free is offered."""
+
+
+OperatorEvent = KillTaskAsked | TeardownAsked | DeactivationAsked | GoneAsked | WeightAsked
+Event = AgentReported | AgentStreamClosed | SchedulerCalled | SchedulerStreamClosed | OperatorEvent | Tick

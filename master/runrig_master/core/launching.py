@@ -1,0 +1,224 @@
+"""Accepting offers: rules 2, 3 and 4.
+
+An Accept names groups of offers, each of one agent, and what to launch on them. A group whose offers are not all good
+launches nothing: its tasks are TASK_DROPPED. In a good group each task is judged on its own against what its earlier
+tasks left.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from runrig.agents import Launch
+from runrig.errors import InvalidInput
+from runrig.ids import AgentId, Role, TaskId, id_problem
+from runrig.offers import Accept, Decline, Filter, LaunchableTask, LaunchGroup, LaunchTasks
+from runrig.resources import NOTHING, Resources, checked_resources
+from runrig.tasks import Reason, TaskState
+from runrig_master.core.cluster import Cluster
+from runrig_master.core.filters import Refusal
+from runrig_master.core.state import Agent, Framework, OutstandingOffer, Task, staged
+
+
+@dataclass(slots=True)
+class _Plan:
+    """What one launch group will do."""
+
+    group: LaunchGroup
+    offers: list[OutstandingOffer]
+    """Those of the group's offers that are good; all of them unless `problem` is set."""
+    problem: str = ""
+    launches: list[LaunchTasks] = field(default_factory=list)
+    refused: list[tuple[LaunchableTask, Reason, str]] = field(default_factory=list)
+    left: Resources = NOTHING
+
+    @property
+    def tasks(self) -> list[LaunchableTask]:
+        return [task for operation in self.group.operations for task in operation.tasks]
+
+    @property
+    def agent(self) -> Agent:
+        return self.offers[0].agent
+
+    @property
+    def role(self) -> Role:
+        return self.offers[0].role
+
+
+def accept(cluster: Cluster, framework: Framework, call: Accept, now: float) -> None:
+    """Launch on offers; what is left of them is declined with the call's filter."""
+    plans = _plan(cluster, framework, call)
+    if call.atomic and any(plan.problem or plan.refused for plan in plans):
+        _refuse_all(cluster, framework, plans, now)
+        return
+    for plan in plans:
+        if plan.problem:
+            _drop(cluster, framework, plan, Reason.INVALID_OFFERS, plan.problem, now)
+        else:
+            _carry_out(cluster, framework, plan, call.filter, now)
+
+
+def decline(cluster: Cluster, framework: Framework, call: Decline, now: float) -> None:
+    """Give offers back; those that are not the framework's (any more) change nothing (rule 20)."""
+    for offer_id in call.offer_ids:
+        offer = framework.offers.get(offer_id)
+        if offer is not None:
+            _refuse(cluster, offer.agent, framework, offer.role, offer.resources, call.filter, now)
+            cluster.close_offer(offer)
+
+
+def _plan(cluster: Cluster, framework: Framework, call: Accept) -> list[_Plan]:
+    used_offers: set[str] = set()
+    used_ids: set[TaskId] = set()
+    plans = []
+    for group in call.groups:
+        plan = _Plan(group, [offer for id_ in group.offer_ids if (offer := framework.offers.get(id_)) is not None])
+        plan.problem = _offers_problem(plan, used_offers)
+        used_offers.update(group.offer_ids)
+        if not plan.problem:
+            _judge(cluster, framework, plan, used_ids)
+        plans.append(plan)
+    return plans
+
+
+def _offers_problem(plan: _Plan, used: set[str]) -> str:
+    group = plan.group
+    ids = group.offer_ids
+    if not ids:
+        return "the launch group names no offer"
+    if len(plan.offers) < len(ids):
+        known = {offer.id for offer in plan.offers}
+        missing = next(id_ for id_ in ids if id_ not in known)
+        return f"offer {missing} is not this framework's any more: it was used, rescinded or has expired"
+    twice = next((id_ for id_ in ids if id_ in used or ids.count(id_) > 1), None)
+    if twice is not None:
+        return f"offer {twice} is named twice"
+    stray = next((offer for offer in plan.offers if offer.agent.id != group.agent_id), None)
+    if stray is not None:
+        return f"offer {stray.id} is of agent {stray.agent.id}, not of {group.agent_id} as the launch group says"
+    if len({offer.role for offer in plan.offers}) > 1:
+        return "the offers of a launch group must be of one role"
+    return ""
+
+
+def _judge(cluster: Cluster, framework: Framework, plan: _Plan, used_ids: set[TaskId]) -> None:
+    left = NOTHING
+    for offer in plan.offers:
+        left = left + offer.resources
+    for operation in plan.group.operations:
+        good: list[LaunchableTask] = []
+        refused: list[tuple[LaunchableTask, Reason, str]] = []
+        remaining = left
+        for task in operation.tasks:
+            verdict = _task_problem(cluster, framework, task, remaining, used_ids)
+            if verdict is None:
+                good.append(task)
+                used_ids.add(task.task_id)
+                remaining = remaining - task.resources
+            else:
+                refused.append((task, *verdict))
+        if operation.is_group and refused:
+            _refuse_group(plan, good, refused, used_ids)
+            continue
+        left = remaining
+        plan.refused.extend(refused)
+        if good:
+            plan.launches.append(LaunchTasks(tuple(good), operation.is_group))
+    plan.left = left
+
+
+def _refuse_group(
+    plan: _Plan,
+    good: list[LaunchableTask],
+    refused: list[tuple[LaunchableTask, Reason, str]],
+    used_ids: set[TaskId],
+) -> None:
+    bad = refused[0][0].task_id
+    plan.refused.extend(refused)
+    for task in good:
+        used_ids.discard(task.task_id)
+        plan.refused.append((task, Reason.TASK_GROUP_REFUSED, f"task {bad} of the same task group was refused"))
+
+
+def _task_problem(
+    cluster: Cluster, framework: Framework, task: LaunchableTask, left: Resources, used_ids: set[TaskId]
+) -> tuple[Reason, str] | None:
+    problem = id_problem(task.task_id)
+    if problem is not None:
+        return Reason.INVALID_TASK, f"task_id: {task.task_id!r} is not allowed; allowed: {problem}"
+    if task.task_id in used_ids or task.task_id in framework.tasks or task.task_id in framework.ended:
+        return Reason.TASK_ID_USED, f"task_id: {task.task_id!r} was used before; each run needs an id of its own"
+    try:
+        checked_resources("resources", task.resources)
+    except InvalidInput as error:
+        return Reason.INVALID_TASK, str(error)
+    if task.resources.is_empty:
+        return Reason.INVALID_TASK, "resources: nothing is asked; allowed: some cpu, memory or another resource"
+    short = left.shortfall(task.resources)
+    if short:
+        text = ", ".join(f"{name} by {amount}" for name, amount in short.items())
+        return Reason.INVALID_TASK, f"resources: what the offers have left is short of {text}"
+    if cluster.tasks_alive + len(used_ids) >= cluster.settings.max_tasks:
+        return Reason.INVALID_TASK, f"the cluster runs {cluster.settings.max_tasks} tasks, its bound (max_tasks)"
+    return None
+
+
+def _refuse_all(cluster: Cluster, framework: Framework, plans: list[_Plan], now: float) -> None:
+    """Launch nothing of an atomic Accept (rule 3)."""
+    why = next(plan.problem or plan.refused[0][2] for plan in plans if plan.problem or plan.refused)
+    for plan in plans:
+        reason = Reason.INVALID_OFFERS if plan.problem else Reason.ATOMIC_ACCEPT_REFUSED
+        _drop(cluster, framework, plan, reason, plan.problem or f"nothing of the atomic accept was launched: {why}", now)
+
+
+def _drop(cluster: Cluster, framework: Framework, plan: _Plan, reason: Reason, why: str, now: float) -> None:
+    for offer in plan.offers:
+        if offer.id in cluster.offers:
+            cluster.close_offer(offer)
+    for task in plan.tasks:
+        _tell_refused(cluster, framework, plan.group.agent_id, task, TaskState.TASK_DROPPED, reason, why, now)
+
+
+def _carry_out(cluster: Cluster, framework: Framework, plan: _Plan, filter_: Filter, now: float) -> None:
+    agent, role = plan.agent, plan.role
+    for offer in plan.offers:
+        cluster.close_offer(offer)
+    for launch in plan.launches:
+        for task in launch.tasks:
+            status = staged(framework, agent, task.task_id, now)
+            cluster.add_task(
+                Task(task.task_id, task.name, framework, agent, role, task.resources, task.labels, status)
+            )
+        cluster.order(agent, Launch(framework.id, framework.info.name, role, launch.tasks, launch.is_group))
+    for task, reason, why in plan.refused:
+        _tell_refused(cluster, framework, agent.id, task, TaskState.TASK_ERROR, reason, why, now)
+    if not plan.left.is_empty:
+        _refuse(cluster, agent, framework, role, plan.left, filter_, now)
+
+
+def _refuse(
+    cluster: Cluster,
+    agent: Agent,
+    framework: Framework,
+    role: Role,
+    resources: Resources,
+    filter_: Filter,
+    now: float,
+) -> None:
+    if filter_.refuse_ms > 0:
+        until = now + filter_.refuse_ms / 1000
+        cluster.filters.refuse(agent.id, (framework.id, role), Refusal(resources, until, filter_.reason))
+
+
+def _tell_refused(
+    cluster: Cluster,
+    framework: Framework,
+    agent_id: AgentId,
+    task: LaunchableTask,
+    state: TaskState,
+    reason: Reason,
+    why: str,
+    now: float,
+) -> None:
+    update = cluster.own_update(framework.id, task.task_id, agent_id, state, reason, why, now)
+    cluster.tell_update(framework, update)

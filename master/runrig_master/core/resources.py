@@ -1,0 +1,45 @@
+"""Shares: how much of the cluster somebody holds (Ghodsi et al., Dominant Resource Fairness, NSDI 2011)."""
+
+from __future__ import annotations
+
+from runrig.resources import Resources
+
+
+class Holding:
+    """A running sum of resources in the dimensions that fairness counts: cpu, memory, disk, gpus."""
+
+    __slots__ = ("cpu_millis", "disk_mib", "gpus", "mem_mib")
+
+    def __init__(self) -> None:
+        self.cpu_millis = 0
+        self.mem_mib = 0
+        self.disk_mib = 0
+        self.gpus = 0
+
+    def add(self, resources: Resources) -> None:
+        """Count `resources` in."""
+        self.cpu_millis += resources.cpu_millis
+        self.mem_mib += resources.mem_mib
+        self.disk_mib += resources.disk_mib
+        self.gpus += resources.gpus
+
+    def remove(self, resources: Resources) -> None:
+        """Count `resources` out, which were counted in."""
+        self.cpu_millis -= resources.cpu_millis
+        self.mem_mib -= resources.mem_mib
+        self.disk_mib -= resources.disk_mib
+        self.gpus -= resources.gpus
+        assert self.cpu_millis >= 0 and self.mem_mib >= 0 and self.disk_mib >= 0 and self.gpus >= 0
+
+    def dominant_share(self, total: Holding) -> float:
+        """Return the largest fraction held of any dimension of `total`, 0.0 to 1.0."""
+        return max(
+            self.cpu_millis / total.cpu_millis if total.cpu_millis else 0.0,
+            self.mem_mib / total.mem_mib if total.mem_mib else 0.0,
+            self.disk_mib / total.disk_mib if total.disk_mib else 0.0,
+            self.gpus / total.gpus if total.gpus else 0.0,
+        )
+
+    def as_resources(self) -> Resources:
+        """Return the sum as plain data."""
+        return Resources(self.cpu_millis, self.mem_mib, self.disk_mib, self.gpus)

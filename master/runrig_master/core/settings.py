@@ -1,0 +1,45 @@
+"""What an operator may set of the core's decisions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class CoreSettings:
+    """Times in seconds."""
+
+    offer_timeout_s: float = 30.0
+    """An offer that is not answered for this long is rescinded: hoarding is impossible (rule 1)."""
+    silence_timeout_s: float = 75.0
+    """An agent is unreachable after this silence; five heartbeats, as Mesos has it (rule 10)."""
+    heartbeat_s: float = 15.0
+    """Every stream carries something at least this often."""
+    agent_return_timeout_s: float = 75.0
+    """How long an agent that was admitted may take to come back after the master was restarted."""
+    unreachable_per_s: float = 10.0
+    """How many agents may be marked unreachable in a second, so that a wave can be noticed and stopped."""
+    unreachable_fraction: float = 0.5
+    """Above this fraction of all agents marking stops, loudly: more likely the master is cut off than the agents."""
+    unreachable_fraction_least_agents: int = 10
+    """Clusters smaller than this have no such stop."""
+    default_failover_timeout_s: float = 7 * 86_400.0
+    """For frameworks known only through agents, after the store was lost."""
+    max_agents: int = 50_000
+    """More are refused."""
+    max_frameworks: int = 10_000
+    """More are refused."""
+    max_tasks: int = 1_000_000
+    """More tasks that have not ended are refused as TASK_DROPPED."""
+    max_roles_per_framework: int = 100
+    """More are refused."""
+    max_demands_per_role: int = 10_000
+    """More are refused."""
+    ended_tasks_per_framework: int = 1_000
+    """Tasks that have ended and been acknowledged are listed until this many newer ones have."""
+    completed_frameworks: int = 1_000
+    """Frameworks that were removed and whose id is still refused; the oldest are forgotten above it."""
+    filters_per_agent_and_framework: int = 16
+    """Refusals remembered for one agent, framework and role; the oldest go first."""
+    unacknowledged_per_task: int = 64
+    """Updates kept for a scheduler that is away; older ones come again from the agent."""

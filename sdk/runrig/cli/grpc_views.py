@@ -1,0 +1,119 @@
+"""The operator service's messages as plain data. What a newer master says and this version does not know is shown as
+it is: a client for people must not fail over it."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from runrig._wire.common import attributes_from_wire, labels_from_wire, resources_from_wire
+from runrig.cli.views import AgentView, FrameworkView, OfferView, RoleView, TaskView
+from runrig.v1 import operator_pb2, tasks_pb2
+
+
+class _Enumeration(Protocol):
+    def Name(self, number: int) -> str:  # noqa: N802  (protobuf's name)
+        """Return the name of a number; raise ValueError."""
+
+
+def agent_view(message: operator_pb2.Agent) -> AgentView:
+    """Read an agent."""
+    return AgentView(
+        message.agent_id,
+        message.hostname,
+        _name(operator_pb2.AgentState, message.state, "AGENT_STATE_") or "UNSPECIFIED",
+        message.address,
+        message.http_address,
+        attributes_from_wire(message.attributes),
+        resources_from_wire(message.total),
+        resources_from_wire(message.used),
+        resources_from_wire(message.offered),
+        resources_from_wire(message.free),
+        tuple(_name(tasks_pb2.RuntimeKind, each, "RUNTIME_KIND_").lower() for each in message.runtimes),
+        message.version,
+        message.tasks,
+        message.since_unix_ms,
+    )
+
+
+def framework_view(message: operator_pb2.Framework) -> FrameworkView:
+    """Read a framework."""
+    return FrameworkView(
+        message.framework_id,
+        message.name,
+        tuple(message.roles),
+        _name(operator_pb2.FrameworkState, message.state, "FRAMEWORK_STATE_") or "UNSPECIFIED",
+        message.connected,
+        tuple(sorted(message.tasks_by_state.items())),
+        tuple(message.suppressed_roles),
+        message.offers,
+        message.failover_deadline_unix_ms,
+        message.failover_timeout_ms,
+        message.web_url,
+        message.principal,
+        resources_from_wire(message.used),
+        resources_from_wire(message.offered),
+    )
+
+
+def role_view(message: operator_pb2.Role) -> RoleView:
+    """Read a role."""
+    return RoleView(
+        message.role,
+        message.weight_millis,
+        message.frameworks,
+        resources_from_wire(message.used),
+        resources_from_wire(message.offered),
+        message.dominant_share_millionths,
+    )
+
+
+def offer_view(message: operator_pb2.OutstandingOffer) -> OfferView:
+    """Read an offer."""
+    return OfferView(
+        message.offer_id,
+        message.framework_id,
+        message.agent_id,
+        message.hostname,
+        message.role,
+        resources_from_wire(message.resources),
+        message.made_at_unix_ms,
+        message.expires_at_unix_ms,
+    )
+
+
+def task_view(message: operator_pb2.Task) -> TaskView:
+    """Read a task."""
+    return TaskView(
+        message.task_id,
+        message.name,
+        message.framework_name,
+        message.framework_id,
+        message.agent_id,
+        message.hostname,
+        message.role,
+        _name(tasks_pb2.TaskState, message.state, "") or "TASK_UNKNOWN",
+        _name(tasks_pb2.Reason, message.reason, "REASON_") or None,
+        _name(tasks_pb2.Source, message.source, "SOURCE_").lower() or None,
+        message.message,
+        _name(tasks_pb2.RuntimeKind, message.runtime, "RUNTIME_KIND_").lower() or None,
+        message.container_id,
+        message.pid,
+        resources_from_wire(message.resources),
+        message.launched_at_unix_ms,
+        message.started_at_unix_ms,
+        message.finished_at_unix_ms,
+        message.healthy if message.HasField("healthy") else None,
+        message.exit_code if message.HasField("exit_code") else None,
+        labels_from_wire(message.labels),
+        message.agent_address,
+    )
+
+
+def _name(kind: _Enumeration, number: int, prefix: str) -> str:
+    """Return the name of a number without its prefix; "" for the zero, the number itself when it is not known."""
+    if number == 0:
+        return ""
+    try:
+        return kind.Name(number).removeprefix(prefix)
+    except ValueError:
+        return str(number)

@@ -1,0 +1,63 @@
+"""Ids by unique prefix: how people name things, and how tables shorten them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeVar
+
+from runrig.errors import InvalidInput, NotFound
+
+T = TypeVar("T")
+
+NAMED = 3  # how many candidates an ambiguous prefix is told
+
+
+def find(
+    kind: str,
+    given: str,
+    items: Iterable[T],
+    identity: Callable[[T], str],
+    *,
+    also: Callable[[T], str] | None = None,
+) -> T:
+    """Return the one item whose id is `given` or begins with it, or whose other name (`also`) is exactly `given`.
+
+    Raises NotFound, or InvalidInput that names what `given` may mean.
+
+    Example:
+        >>> find("task", "web", ["web-1", "batch-1"], str)
+        'web-1'
+    """
+    items = list(items)
+    exact = [item for item in items if identity(item) == given]
+    named = [item for item in items if also is not None and also(item) == given]
+    begun = [item for item in items if given and identity(item).startswith(given)]
+    for found in (exact, named, begun):
+        if len(found) == 1:
+            return found[0]
+        if found:
+            raise InvalidInput(kind, given, f"one of them: it may mean {_some([identity(item) for item in found])}")
+    raise NotFound(kind, given, f"`runrig {kind}s ls` lists those there are")
+
+
+def shortest(ids: Sequence[str], least: int) -> dict[str, str]:
+    """Map each id to its shortest prefix of at least `least` characters that no other of `ids` begins with."""
+    short = {}
+    ordered = sorted(set(ids))
+    for place, one in enumerate(ordered):
+        beside = ordered[max(place - 1, 0) : place] + ordered[place + 1 : place + 2]
+        length = max([least, *(_shared(one, other) + 1 for other in beside)])
+        short[one] = one[:length]
+    return short
+
+
+def _shared(one: str, other: str) -> int:
+    """Count the characters that both begin with."""
+    return next(
+        (place for place, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other))
+    )
+
+
+def _some(names: list[str]) -> str:
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return ", ".join(names[:NAMED]) + more

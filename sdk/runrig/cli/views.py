@@ -1,0 +1,288 @@
+"""What the master tells of its cluster, as plain data; `as_json` says it to programs.
+
+Ids are named `id`; amounts keep their units in their names; times are ISO 8601 in UTC; what is not known is null.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from runrig.resources import NOTHING, Resources, count_ports, milli_text
+
+Json = dict[str, Any]
+Pairs = tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterView:
+    """The cluster and its leader."""
+
+    id: str
+    leader: str
+    version: str
+    epoch: int
+    started_unix_ms: int
+    agents: int
+    agents_recovering: int
+    frameworks: int
+    tasks: int
+
+    def as_json(self) -> Json:
+        """Return all of it."""
+        return {
+            "id": self.id,
+            "leader": self.leader,
+            "version": self.version,
+            "epoch": self.epoch,
+            "started_at": iso(self.started_unix_ms),
+            "agents": self.agents,
+            "agents_recovering": self.agents_recovering,
+            "frameworks": self.frameworks,
+            "tasks": self.tasks,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class AgentView:
+    """An agent and what it has."""
+
+    id: str
+    hostname: str
+    state: str
+    address: str = ""
+    http_address: str = ""
+    attributes: Pairs = ()
+    total: Resources = NOTHING
+    used: Resources = NOTHING
+    offered: Resources = NOTHING
+    free: Resources = NOTHING
+    runtimes: tuple[str, ...] = ()
+    version: str = ""
+    tasks: int = 0
+    since_unix_ms: int = 0
+
+    def as_json(self) -> Json:
+        """Return all of it."""
+        return {
+            "id": self.id,
+            "hostname": self.hostname,
+            "state": self.state,
+            "address": self.address,
+            "http_address": self.http_address,
+            "attributes": dict(self.attributes),
+            "resources": {
+                "total": resources_json(self.total),
+                "used": resources_json(self.used),
+                "offered": resources_json(self.offered),
+                "free": resources_json(self.free),
+            },
+            "runtimes": list(self.runtimes),
+            "version": self.version,
+            "tasks": self.tasks,
+            "since": iso(self.since_unix_ms),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class FrameworkView:
+    """A framework and what it holds."""
+
+    id: str
+    name: str
+    roles: tuple[str, ...]
+    state: str
+    connected: bool
+    tasks_by_state: tuple[tuple[str, int], ...] = ()
+    suppressed_roles: tuple[str, ...] = ()
+    offers: int = 0
+    failover_deadline_unix_ms: int = 0
+    failover_timeout_ms: int = 0
+    web_url: str = ""
+    principal: str = ""
+    used: Resources = NOTHING
+    offered: Resources = NOTHING
+
+    @property
+    def tasks(self) -> int:
+        """How many tasks the master knows of it, ended ones too."""
+        return sum(count for _, count in self.tasks_by_state)
+
+    def count(self, *states: str) -> int:
+        """How many tasks are in one of `states`."""
+        return sum(count for state, count in self.tasks_by_state if state in states)
+
+    def as_json(self) -> Json:
+        """Return all of it."""
+        return {
+            "id": self.id,
+            "name": self.name,
+            "roles": list(self.roles),
+            "state": self.state,
+            "connected": self.connected,
+            "tasks": self.tasks,
+            "tasks_by_state": dict(self.tasks_by_state),
+            "suppressed_roles": list(self.suppressed_roles),
+            "offers": self.offers,
+            "failover_deadline": iso(self.failover_deadline_unix_ms),
+            "failover_timeout_ms": self.failover_timeout_ms,
+            "web_url": self.web_url,
+            "principal": self.principal,
+            "resources": {"used": resources_json(self.used), "offered": resources_json(self.offered)},
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class RoleView:
+    """A role and its share."""
+
+    role: str
+    weight_millis: int
+    frameworks: int
+    used: Resources
+    offered: Resources
+    dominant_share_millionths: int
+
+    def as_json(self) -> Json:
+        """Return all of it."""
+        return {
+            "id": self.role,
+            "weight_millis": self.weight_millis,
+            "frameworks": self.frameworks,
+            "dominant_share_millionths": self.dominant_share_millionths,
+            "resources": {"used": resources_json(self.used), "offered": resources_json(self.offered)},
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class OfferView:
+    """An offer that waits for its answer."""
+
+    id: str
+    framework_id: str
+    agent_id: str
+    hostname: str
+    role: str
+    resources: Resources
+    made_unix_ms: int
+    expires_unix_ms: int
+
+    def as_json(self) -> Json:
+        """Return all of it."""
+        return {
+            "id": self.id,
+            "framework_id": self.framework_id,
+            "agent_id": self.agent_id,
+            "hostname": self.hostname,
+            "role": self.role,
+            "resources": resources_json(self.resources),
+            "made_at": iso(self.made_unix_ms),
+            "expires_at": iso(self.expires_unix_ms),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class TaskView:
+    """A task and where it stands."""
+
+    id: str
+    name: str
+    framework: str
+    framework_id: str
+    agent_id: str
+    hostname: str
+    role: str
+    state: str
+    reason: str | None = None
+    source: str | None = None
+    message: str = ""
+    runtime: str | None = None
+    container_id: str = ""
+    pid: int = 0
+    resources: Resources = NOTHING
+    launched_unix_ms: int = 0
+    started_unix_ms: int = 0
+    finished_unix_ms: int = 0
+    healthy: bool | None = None
+    exit_code: int | None = None
+    labels: Pairs = ()
+    agent_address: str = ""
+
+    def as_json(self) -> Json:
+        """Return all of it."""
+        return {
+            "id": self.id,
+            "name": self.name,
+            "framework": self.framework,
+            "framework_id": self.framework_id,
+            "agent_id": self.agent_id,
+            "hostname": self.hostname,
+            "role": self.role,
+            "state": self.state,
+            "reason": self.reason,
+            "source": self.source,
+            "message": self.message,
+            "runtime": self.runtime,
+            "container_id": self.container_id or None,
+            "pid": self.pid or None,
+            "resources": resources_json(self.resources),
+            "launched_at": iso(self.launched_unix_ms),
+            "started_at": iso(self.started_unix_ms),
+            "finished_at": iso(self.finished_unix_ms),
+            "healthy": self.healthy,
+            "exit_code": self.exit_code,
+            "labels": dict(self.labels),
+            "agent_address": self.agent_address,
+        }
+
+
+def resources_json(resources: Resources) -> Json:
+    """Return amounts with their units in their names; ports as `[first, last]` pairs."""
+    return {
+        "cpu_millis": resources.cpu_millis,
+        "mem_mib": resources.mem_mib,
+        "disk_mib": resources.disk_mib,
+        "gpus": resources.gpus,
+        "ports": [list(ports) for ports in resources.ports],
+        "custom": dict(resources.custom),
+    }
+
+
+def iso(unix_ms: int) -> str | None:
+    """Return a time as 2026-11-21T20:41:00.123Z; None for 0, which stands for never."""
+    if not unix_ms:
+        return None
+    return datetime.fromtimestamp(unix_ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def cpus_text(resources: Resources) -> str:
+    """Return cpus for people: 1.5."""
+    return milli_text(resources.cpu_millis) or "0"
+
+
+def mem_text(mib: int) -> str:
+    """Return a size for people: 512M, 1.5G, 2T."""
+    for size, unit in ((1024 * 1024, "T"), (1024, "G")):
+        if mib >= size:
+            return f"{mib / size:.1f}".removesuffix(".0") + unit
+    return f"{mib}M"
+
+
+def ports_summary(resources: Resources) -> str:
+    """Return how many ports there are."""
+    return str(count_ports(resources.ports))
+
+
+def age(unix_ms: int, now: datetime) -> str:
+    """Return how long ago it was, in the largest two units or one: 45s, 3m20s, 5h, 12d."""
+    if not unix_ms:
+        return ""
+    seconds = max(int(now.timestamp() - unix_ms / 1000), 0)
+    if seconds < 60:
+        return f"{seconds}s"
+    if seconds < 3600:
+        return f"{seconds // 60}m{seconds % 60}s" if seconds < 600 else f"{seconds // 60}m"
+    if seconds < 86_400:
+        return f"{seconds // 3600}h{seconds % 3600 // 60}m"
+    return f"{seconds // 86_400}d"
