@@ -48,6 +48,8 @@ class Ended:
     ended_at_unix_ms: int
     is_out_of_memory: bool = False
     message: str = ""
+    has_host_rebooted: bool = False
+    """The host was restarted meanwhile (HOST_REBOOTED rather than STATUS_UNAVAILABLE); then `exit_code` is None."""
 
 
 @dataclass(frozen=True, slots=True)

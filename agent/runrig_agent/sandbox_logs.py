@@ -1,8 +1,8 @@
 """The files `stdout` and `stderr` of a sandbox, and their rotation: one rule for both runtimes.
 
-The newest output is in `stdout`, what came before in `stdout.1`, then `stdout.2`; a rotation gives `stdout.1` a new
-inode, by which a reader that follows notices it. Sandboxes belong to tasks, so no name in them is trusted: links are
-never followed, neither to read nor to cut what they point to.
+The newest output is in `stdout`, what came before in `stdout.1`, then `stdout.2`; a rotation gives `stdout.1`
+a new inode, by which a reader that follows notices it. Sandboxes belong to tasks, so no name in them is
+trusted: links are never followed, neither to read nor to cut what they point to.
 
 Standard library only: the warden imports this.
 """
@@ -43,14 +43,14 @@ def log_files(sandbox: Path, stream: str) -> list[Path]:
 
 
 def open_log(path: Path, owner: tuple[int, int] | None = None) -> int:
-    """Open a log for appending, making it if need be, and give it to `owner` (uid, gid); the caller closes it.
+    """Open a log for appending, made if need be, and give it to `owner` (uid, gid); the caller closes it.
 
     Raises OSError, also when the name is taken by something that is no file.
     """
     fd = os.open(path, _APPEND, 0o644)
     try:
         if not stat.S_ISREG(os.fstat(fd).st_mode):
-            raise OSError(errno.EINVAL, "not a regular file", str(path))
+            raise OSError(errno.EINVAL, "not a regular file", str(path))  # noqa: TRY301 - closes it below
         os.set_blocking(fd, True)
         if owner is not None:
             os.fchown(fd, *owner)
@@ -63,8 +63,8 @@ def open_log(path: Path, owner: tuple[int, int] | None = None) -> int:
 def rotate_by_copy(path: Path, limits: LogLimits) -> bool:
     """Copy a log that has grown past its limit to `.1` and cut it to nothing; return whether it was.
 
-    For a log that a task writes itself with O_APPEND: its next write goes to the start of the file. What is written
-    between the last read and the cut, some microseconds, is lost.
+    For a log that a task writes itself with O_APPEND: its next write goes to the start of the file. What is
+    written between the last read and the cut, some microseconds, is lost.
     """
     try:
         fd = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)

@@ -17,8 +17,8 @@ from runrig_agent.sandbox_paths import Owner
 def owner_for(user: str, runtime: RuntimeKind) -> Owner | None:
     """Return whom the sandbox of a task run as `user` belongs to; empty: the agent's own user.
 
-    None: a name that only the image knows; whoever the container runs as must then be able to write to the sandbox.
-    Raises LaunchFailed(USER_UNKNOWN).
+    None: a name that only the image knows; whoever the container runs as must then be able to write to the
+    sandbox. Raises LaunchFailed(USER_UNKNOWN).
     """
     name, separator, group = user.partition(":")
     if not user:
@@ -42,7 +42,7 @@ def owner_for(user: str, runtime: RuntimeKind) -> Owner | None:
 
 
 def make_private(path: Path, owner: Owner | None, before: Callable[[], None]) -> None:
-    """Make the directory `path`, or find it made, open to `owner` only; `before` runs once its parent is there.
+    """Make the directory `path`, or find it made, for `owner` only; `before` runs once its parent is there.
 
     Raises LaunchFailed: DISK_FULL, START_FAILED.
     """

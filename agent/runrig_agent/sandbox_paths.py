@@ -1,8 +1,8 @@
 """Names and paths of sandboxes: what a task, which is not trusted, has put there must not lead anywhere else.
 
-Reading: `opened_inside` follows links, as people expect, and then asks the kernel where the opened file really is;
-what is not below the sandbox is refused. That leaves no moment in which a task could exchange a directory for a
-link. Writing: `directory_inside` never goes through a link.
+Reading: `opened_inside` follows links, as people expect, and then asks the kernel where the opened file
+really is; what is not below the sandbox is refused. That leaves no moment in which a task could exchange a
+directory for a link. Writing: `directory_inside` never goes through a link.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from urllib.parse import quote
 from runrig.errors import InvalidInput, NotFound, Refused
 
 NAME_MAX = 200
-"""Bytes of a directory's name, below the 255 of most file systems: a prefix and a suffix must fit beside it."""
+"""Bytes of a directory's name, below the 255 of most file systems: a prefix and a suffix must still fit."""
 
 INSIDE = "a path within the sandbox, relative to it; links that lead out of it are not followed"
 
@@ -28,8 +28,9 @@ INSIDE = "a path within the sandbox, relative to it; links that lead out of it a
 def safe_name(value: str) -> str:
     """Return a file name for an id: readable, never hidden, never `..`, different for different ids.
 
-    Everything but letters, digits and `_-@+=.` is percent-encoded: colons and commas have meanings in paths of
-    search and in mount options. A name that becomes too long ends in `~` and a hash, and `~` is otherwise encoded.
+    Everything but letters, digits and `_-@+=.` is percent-encoded: colons and commas have meanings in paths
+    of search and in mount options. A name that becomes too long ends in `~` and a hash, and `~` is otherwise
+    encoded.
     """
     name = quote(value, safe="@+=", encoding="utf-8", errors="surrogatepass").replace("~", "%7E")
     if name.startswith("."):
@@ -42,7 +43,7 @@ def safe_name(value: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """A file or directory found inside: `descriptor` names it (O_PATH, cannot be read), `path` says where it really is."""
+    """Something found inside: `descriptor` names it (O_PATH: not to be read), `path` says where it is."""
 
     descriptor: int
     status: os.stat_result
@@ -55,9 +56,10 @@ class Opened:
 
 @contextmanager
 def opened_inside(root: Path, path: str, field: str = "path") -> Iterator[Opened]:
-    """Find `path` (relative; empty: the root itself) below `root`; nothing is read, so devices and pipes do no harm.
+    """Find `path` (relative; empty: the root) below `root`; nothing is read, so that devices do no harm.
 
-    Raises InvalidInput naming `field` for what leads out of `root`, NotFound, and Refused when it may not be read.
+    Raises InvalidInput naming `field` for what leads out of `root`, NotFound, and Refused when it may not be
+    read.
     """
     parts = checked_parts(path, field) if path not in ("", ".") else ()
     descriptor = _found(os.path.join(root, *parts), path, field)

@@ -1,9 +1,10 @@
-"""Reading of a log that rotates meanwhile (see sandbox_logs), from the start or its last lines, to its end or on.
+"""Reads a log that rotates meanwhile (see sandbox_logs), from the start or its last lines, to its end or on.
 
-A log is a chain of files: `stdout.2`, `stdout.1`, `stdout`. A rotation is noticed by the new inode of `stdout.1`, and
-counted by where the old one went. Whether it was made by renaming or by copying, what was `stdout` is then `stdout.n`
-with the same content, so one rule serves both: go on there at the same offset, and then upwards to `stdout`.
-Everything here blocks, shortly, and is called in a thread. The files belong to a task: links are never followed.
+A log is a chain of files: `stdout.2`, `stdout.1`, `stdout`. A rotation is noticed by the new inode of
+`stdout.1`, and counted by where the old one went. Whether it was made by renaming or by copying, what was
+`stdout` is then `stdout.n` with the same content, so one rule serves both: go on there at the same offset,
+and then upwards to `stdout`. Everything here blocks, shortly, and is called in a thread. The files belong to
+a task: links are never followed.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ RESTLESS_MAX = 10
 
 @dataclass(slots=True)
 class _Segment:
-    """One open file of the chain: what is still to be read of it begins at `offset`, and ends at `end` if given."""
+    """One open file of the chain: what is to be read of it begins at `offset`, and ends at `end` if given."""
 
     descriptor: int
     offset: int = 0
@@ -44,7 +45,8 @@ class _Segment:
 class LogReader:
     """Reads one stream of one sandbox.
 
-    With `follow`, `read` may return more after it has returned nothing; without, it ends at what was there at first.
+    With `follow`, `read` may return more after it has returned nothing; without, it ends at what was there at
+    first.
     """
 
     def __init__(
@@ -60,6 +62,7 @@ class LogReader:
         self._seen_size: int | None = None
 
     def __enter__(self) -> Self:
+        """Open what there is, at the place to begin."""
         self._open_chain(FILES_MAX)
         if self._tail_lines is not None:
             _skip_to_last_lines(self._segments, self._tail_lines)
@@ -69,9 +72,10 @@ class LogReader:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._close()
+        self.close()
 
-    def _close(self) -> None:
+    def close(self) -> None:
+        """Close the files."""
         while self._segments:
             os.close(self._segments.popleft().descriptor)
 
@@ -114,7 +118,7 @@ class LogReader:
         return True
 
     def _is_settled(self) -> bool:
-        """Say whether a rotation is over: `.1` has kept its size since the last look (it may be a copy being made)."""
+        """Say whether a rotation is over: `.1`, which may be a copy in the making, has kept its size."""
         size = self._size(1)
         self._restless += 1
         is_settled = size is not None and size == self._seen_size
@@ -127,9 +131,9 @@ class LogReader:
         return False
 
     def _open_chain(self, rotated: int) -> None:
-        """Open the newest file and up to `rotated` before it, the oldest first; again if they rotate meanwhile."""
+        """Open the newest file and up to `rotated` before it; again if they rotate meanwhile."""
         for _ in range(3):
-            self._close()
+            self.close()
             self._newest_rotated = self._inode(1)
             for number in range(rotated + 1):
                 descriptor = self._open(number)
@@ -189,13 +193,13 @@ def _skip_to_last_lines(segments: deque[_Segment], lines: int) -> None:
 
 
 def _newlines_back(block: bytes, missing: int) -> tuple[int, int]:
-    """Return where the text after the `missing`-th newline from the end begins, and how many are still missing."""
-    begin = len(block)
+    """Return where the text after the `missing`-th newline from the end begins, and how many still miss."""
+    begin = end = len(block)
     while missing > 0:
-        place = block.rfind(b"\n", 0, begin - 1 if begin < len(block) else begin)
-        if place < 0:
+        end = block.rfind(b"\n", 0, end)
+        if end < 0:
             return 0, missing
-        begin, missing = place + 1, missing - 1
+        begin, missing = end + 1, missing - 1
     return begin, 0
 
 

@@ -1,7 +1,7 @@
-"""Removal of what ended tasks have left: trees of any depth, size and permission, made by people we do not trust.
+"""Removal of what ended tasks have left: trees of any depth, size and permission, made by strangers.
 
-Recursion, and a descriptor per level, would let a task that nests 100,000 directories stop the collection for ever.
-So depth is taken apart instead: a directory found in another is first moved to the top of the trash.
+Recursion, and a descriptor per level, would let a task that nests 100,000 directories stop the collection for
+ever. So depth is taken apart instead: a directory found in another is first moved to the top of the trash.
 """
 
 from __future__ import annotations

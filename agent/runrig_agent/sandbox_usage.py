@@ -44,7 +44,7 @@ def measure(sandbox: Path, entries_max: int = ENTRIES_MAX) -> SandboxUsage:
 
 
 def disk_used_fraction(path: Path) -> float:
-    """Return which part of the disk, or of its inodes, is used: the larger; what only root may use counts as used."""
+    """Return which part of the disk, or of its inodes, is used: the larger; what is root's alone counts."""
     status = os.statvfs(path)
     blocks = 1 - status.f_bavail / status.f_blocks if status.f_blocks else 0.0
     inodes = 1 - status.f_favail / status.f_files if status.f_files else 0.0

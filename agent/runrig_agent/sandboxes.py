@@ -4,9 +4,9 @@
     <work>/sandboxes/<framework>/.<task>.json      its record: whose it is and when the task ended
     <work>/sandboxes/.trash                        what is being removed
 
-Records outlive the agent's process, so that a kill -9 loses nothing; they are not synced to disk, for a crash of the
-host ends the tasks too: `recover` takes what is neither marked nor alive as ended now. Only what is marked as ended is
-ever collected. The state changes on the event loop alone; a thread only empties the trash.
+Records outlive the agent's process, so that a kill -9 loses nothing; they are not synced to disk, for a crash
+of the host ends the tasks too: `recover` takes what is neither marked nor alive as ended now. Only what is
+marked as ended is ever collected. The state changes on the event loop alone; a thread only empties the trash.
 """
 
 from __future__ import annotations
@@ -45,19 +45,19 @@ class SandboxSettings:
     """Seconds that an ended task's sandbox is kept on an empty disk: a week, as people expect from Mesos."""
 
     gc_headroom: float = 0.1
-    """Fraction of the disk to keep free: the time above shrinks to nothing as the disk fills up to 1 - this."""
+    """Fraction of the disk to keep free: the time above shrinks to nothing as the disk fills to 1 - this."""
 
     gc_least_age_s: float = 120
-    """Seconds that a sandbox is kept however full the disk is, so that the output of a failure can be read."""
+    """Seconds that a sandbox is kept however full the disk is, so that a failure's output can be read."""
 
     gc_max_ended: int = 10_000
-    """Most sandboxes of ended tasks; the oldest go first. A batch agent can end millions of tasks in a week."""
+    """Most sandboxes of ended tasks, the oldest go first: a batch agent ends millions of tasks in a week."""
 
     gc_interval_s: float = 60
     """Seconds between two collections."""
 
     forget_age_s: float = 600
-    """Seconds that a runtime keeps an ended task's container: for a post-mortem only, as output is in the sandbox."""
+    """Seconds that an ended task's container is kept, for a post-mortem: its output is in the sandbox."""
 
     forget_max_ended: int = 100
     """Most ended containers kept: engines become slow with thousands."""
@@ -78,7 +78,7 @@ class Collected:
 
 
 def keep_s(settings: SandboxSettings, used_fraction: float) -> float:
-    """Return for how long ended sandboxes are kept when so much of the disk is used (Mesos, src/slave/gc.cpp)."""
+    """Return how long ended sandboxes are kept when so much of the disk is used (Mesos, src/slave/gc.cpp)."""
     share = max(0.0, 1.0 - settings.gc_headroom - used_fraction)
     return max(settings.gc_least_age_s, settings.gc_age_s * share)
 
@@ -86,8 +86,8 @@ def keep_s(settings: SandboxSettings, used_fraction: float) -> float:
 class Sandboxes:
     """All sandboxes of an agent.
 
-    `forget` removes what a runtime keeps of a task: Runtime.forget of the runtime of that kind. `clock` returns Unix
-    seconds, `disk_used` the fraction of a path's disk that is used.
+    `forget` removes what a runtime keeps of a task: Runtime.forget of the runtime of that kind. `clock`
+    returns Unix seconds, `disk_used` the fraction of a path's disk that is used.
     """
 
     def __init__(
@@ -133,7 +133,7 @@ class Sandboxes:
         return path if path.is_dir() else None
 
     def create(self, key: TaskKey, runtime: RuntimeKind, user: str = "") -> Path:
-        """Make a task's sandbox, or find it made, and return it; `user` as in `Command.user`.
+        """Make a living task's sandbox, or find it made, and return it; `user` as in `Command.user`.
 
         Raises LaunchFailed: USER_UNKNOWN, DISK_FULL, START_FAILED.
         """
@@ -213,7 +213,7 @@ class Sandboxes:
                 async with asyncio.timeout(self._settings.forget_timeout_s):
                     await self._forget(record.key, record.runtime)
             except (RunrigError, TimeoutError) as error:
-                problems[f"{record.runtime.name.lower()} runtime: {error or 'no answer'}"] = None
+                problems[f"{record.runtime.name.lower()} runtime: {str(error) or 'no answer'}"] = None
                 if isinstance(error, TimeoutError):
                     break  # the others would wait as long
             else:

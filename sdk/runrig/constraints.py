@@ -52,12 +52,16 @@ class Constraint:
 def checked_constraint(field: str, constraint: Constraint) -> Constraint:
     """Return `constraint` if it can be judged; raise InvalidInput naming `field`."""
     if not constraint.attribute or len(constraint.attribute) > 255:
-        raise InvalidInput(f"{field}.attribute", constraint.attribute, "the name of an attribute, or hostname")
+        raise InvalidInput(
+            f"{field}.attribute", constraint.attribute, "the name of an attribute, or hostname"
+        )
     if constraint.operator in (Operator.LIKE, Operator.UNLIKE):
         try:
             re.compile(constraint.value)
         except re.error as error:
-            raise InvalidInput(f"{field}.value", constraint.value, f"a regular expression ({error})") from None
+            raise InvalidInput(
+                f"{field}.value", constraint.value, f"a regular expression ({error})"
+            ) from None
     if constraint.operator is Operator.MAX_PER and not re.fullmatch(r"[1-9]\d{0,8}", constraint.value):
         raise InvalidInput(f"{field}.value", constraint.value, "a whole number of at least 1")
     if constraint.operator is Operator.GROUP_BY and not re.fullmatch(r"([1-9]\d{0,8})?", constraint.value):
@@ -68,7 +72,10 @@ def checked_constraint(field: str, constraint: Constraint) -> Constraint:
 
 
 def unmet(
-    constraints: Iterable[Constraint], place: Place, placed: dict[str, Counter[str]], known: dict[str, set[str]]
+    constraints: Iterable[Constraint],
+    place: Place,
+    placed: dict[str, Counter[str]],
+    known: dict[str, set[str]],
 ) -> str | None:
     """Return the first constraint that `place` does not meet, as text, or None.
 
@@ -115,7 +122,9 @@ def _is_met_among(
         case Operator.MAX_PER:
             return counts[value] < int(constraint.value)
         case _:
-            return _balances(value, counts, known.get(constraint.attribute, set()), int(constraint.value or 1))
+            return _balances(
+                value, counts, known.get(constraint.attribute, set()), int(constraint.value or 1)
+            )
 
 
 def _balances(value: str, counts: Counter[str], known: set[str], least_groups: int) -> bool:

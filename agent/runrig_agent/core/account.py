@@ -21,12 +21,12 @@ class Account:
         self._custom: Counter[str] = Counter()
 
     def take(self, spec: TaskSpec) -> None:
-        """A task holds its resources from now on."""
+        """Let a task hold its resources from now on."""
         self._add(spec.resources, 1)
         self._ports.update(_each_port(spec.resources))
 
     def release(self, spec: TaskSpec) -> None:
-        """A task has ended."""
+        """Free what an ended task held."""
         self._add(spec.resources, -1)
         self._ports.difference_update(_each_port(spec.resources))
 

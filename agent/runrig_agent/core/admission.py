@@ -51,7 +51,9 @@ def _check_ports(spec: TaskSpec) -> None:
     for number, port in enumerate(spec.ports):
         if not ports_contain(spec.resources.ports, ((port.host_port, port.host_port),)):
             field = f"task {spec.task_id}.ports[{number}].host_port"
-            raise InvalidInput(field, port.host_port, f"one of its resources, {ports_text(spec.resources.ports)}")
+            raise InvalidInput(
+                field, port.host_port, f"one of its resources, {ports_text(spec.resources.ports)}"
+            )
 
 
 def _volume_problem(volume: Volume, allowed: tuple[str, ...]) -> str | None:
@@ -62,7 +64,7 @@ def _volume_problem(volume: Volume, allowed: tuple[str, ...]) -> str | None:
     if any(_is_within(volume.host_path, directory) for directory in allowed):
         return None
     known = ", ".join(allowed) or "none"
-    return f"volume host_path {volume.host_path!r} is not among the directories that this agent allows ({known}); start it with --allow-volume"
+    return f"volume host_path {volume.host_path!r} is not within the agent's --allow-volume ({known})"
 
 
 def _is_within(path: str, directory: str) -> bool:

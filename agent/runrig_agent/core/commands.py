@@ -15,8 +15,8 @@ from runrig_agent.core.task import TaskKey
 class Checkpoint:
     """Make the changes durable, in order and at once.
 
-    With `is_barrier` no later command may be carried out before they are; without, they may be lost in a crash
-    at no other cost than work done again.
+    With `is_barrier` no later command may be carried out before they are; without, they may be lost in a
+    crash at no other cost than work done again.
     """
 
     changes: tuple[Change, ...]
@@ -132,7 +132,7 @@ class StopHealthChecks:
 
 @dataclass(frozen=True, slots=True)
 class StopAgent:
-    """End the process: no master will have this agent. `why` says what to do; tasks run on if any are left."""
+    """End the process: no master will have this agent; `why` says what to do. Tasks that are left run on."""
 
     code: RefusalCode
     why: str

@@ -33,7 +33,7 @@ class Effects:
         self._actions.append(command)
 
     def take(self, registered_session: int | None) -> list[Command]:
-        """Return the commands in order and begin anew; reports go to the session that is registered, if any."""
+        """Return the commands in order and begin anew; reports go to the registered session, if any."""
         commands: list[Command] = []
         if self._changes:
             commands.append(Checkpoint(tuple(self._changes), _need_barrier(self._changes)))
@@ -47,8 +47,8 @@ class Effects:
 def merged(commands: Iterable[Command]) -> list[Command]:
     """Join the commands of several events, so that a batch costs one commit and one envelope.
 
-    All changes come first, in their order: to make one durable earlier than asked harms nothing. Reports of one
-    session that follow each other, or are parted only by commands about tasks, go out together where the first stood.
+    All changes come first, in their order: to make one durable earlier than asked harms nothing. Reports of
+    one session go out together where the first of them stood.
     """
     changes: list[Change] = []
     is_barrier = False
@@ -75,5 +75,5 @@ def _need_barrier(changes: Iterable[Change]) -> bool:
 
 
 def _is_burial(change: Change) -> bool:
-    """Say whether a tombstone replaces an ended task; one of a task that never came must be durable at once."""
+    """Say whether a tombstone replaces an ended task; one of a task that never came cannot wait."""
     return isinstance(change, PutTombstone) and change.tombstone.update is not None

@@ -1,14 +1,14 @@
 """How tasks end: by themselves, by a kill, by a limit, or with their group.
 
-Rule 8: terminal states never change. Rule 13: SIGTERM, then SIGKILL after the grace, again and again until the task is
-gone; a second kill may shorten the grace, never lengthen it; a task is said to have ended only when it has.
+Rule 8: terminal states never change. Rule 13: SIGTERM, then SIGKILL after the grace, again and again until
+the task is gone; a second kill may shorten the grace, never lengthen it. A task is said to have ended only
+when it has.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
 
-from runrig.ids import TaskId
 from runrig.tasks import Reason, TaskState
 from runrig_agent.core.account import Account
 from runrig_agent.core.commands import CancelPreparation, ForgetTask, SignalTask, StopHealthChecks
@@ -23,6 +23,8 @@ from runrig_agent.core.updates import Updates
 _ASKED = (Reason.KILLED_BY_FRAMEWORK, Reason.KILLED_BY_OPERATOR)
 _SIGNAL_NAMES = {1: "SIGHUP", 2: "SIGINT", 3: "SIGQUIT", 4: "SIGILL", 6: "SIGABRT", 7: "SIGBUS", 8: "SIGFPE"}
 _SIGNAL_NAMES |= {9: "SIGKILL", 11: "SIGSEGV", 13: "SIGPIPE", 14: "SIGALRM", 15: "SIGTERM"}
+
+_OUR_CODES = (128 + SIGTERM, 128 + SIGKILL)
 
 
 class Ends:
@@ -47,7 +49,7 @@ class Ends:
         self._account = account
 
     def kill(self, task: Task, grace_ms: int | None, reason: Reason, now: float) -> None:
-        """A framework, an operator or the master wants the task to end."""
+        """End a task for a framework, an operator or the master (rule 13)."""
         if not task.is_live:
             self._updates.answer(task)
         elif task.ending is not None:
@@ -71,20 +73,29 @@ class Ends:
             return
         if task.ending is not None:
             return
-        self._set_ending(task, Ending(state, reason, message, self._grace_s(task, grace_ms), now, None, is_forgotten))
+        self._set_ending(
+            task, Ending(state, reason, message, self._grace_s(task, grace_ms), now, None, is_forgotten)
+        )
         self._updates.add(task, TaskState.TASK_KILLING, reason, now, message)
+        self._stop_checks(task)
         if task.phase is Phase.RUNNING:
-            self._effects.do(StopHealthChecks(task.key))
             self.signal(task, now)
 
     def forget(self, task: Task, now: float) -> None:
-        """The framework was shut down: end the task, and keep nothing to say to it."""
+        """End a task of a framework that was shut down, and keep nothing to say to it."""
         if not task.is_live:
             self._bury(task, now)
             return
         if task.ending is not None:
             self._set_ending(task, replace(task.ending, is_forgotten=True))
-        self.end(task, TaskState.TASK_KILLED, Reason.FRAMEWORK_REMOVED, "its framework was removed", now, is_forgotten=True)
+        self.end(
+            task,
+            TaskState.TASK_KILLED,
+            Reason.FRAMEWORK_REMOVED,
+            "its framework was removed",
+            now,
+            is_forgotten=True,
+        )
 
     def signal(self, task: Task, now: float) -> None:
         """Send SIGTERM, or SIGKILL when the grace is over, to a task that is to end."""
@@ -106,7 +117,7 @@ class Ends:
         self._timers.set(TimerKind.KILL, now + self._policy.kill_retry_s, task.key)
 
     def ended(self, task: Task, end: TaskEnded, now: float) -> None:
-        """The task has ended: say how, in the words of whoever wanted it to."""
+        """Say how a task has ended, in the words of whoever wanted it to."""
         state, reason, message = _verdict(task, end)
         self.finish(task, state, reason, message, now, end.ended_at_unix_ms, end.exit_code)
 
@@ -120,7 +131,7 @@ class Ends:
         at_unix_ms: int | None = None,
         exit_code: int | None = None,
     ) -> None:
-        """Say the last word on a task, free what it held, and end the rest of its group unless all went well."""
+        """Say the last word on a task, free what it held; end the rest of its group unless all went well."""
         assert state.is_terminal
         self._release(task)
         self._updates.add(task, state, reason, now, message, at_unix_ms, exit_code)
@@ -130,15 +141,14 @@ class Ends:
             self._end_group(task, state, message, now)
 
     def acknowledged(self, task: Task, number: int, now: float) -> None:
-        """An update was received; when it was the last, only the id is remembered."""
+        """Note that an update was received; after the last only the id is remembered."""
         if self._updates.acknowledge(task, number):
             self._bury(task, now)
 
     def _release(self, task: Task) -> None:
         if task.phase is Phase.PREPARING:
             self._effects.do(CancelPreparation(task.key))
-        if task.phase is Phase.RUNNING and task.spec.health_checks:
-            self._effects.do(StopHealthChecks(task.key))
+        self._stop_checks(task)
         task.phase = Phase.ENDED
         task.progress = None
         for kind in (TimerKind.KILL, TimerKind.MAX_RUN, TimerKind.PROGRESS):
@@ -146,7 +156,14 @@ class Ends:
         self._account.release(task.spec)
         self._effects.do(ForgetTask(task.key, task.kind))
 
-    def _end_before_start(self, task: Task, reason: Reason, message: str, now: float, is_forgotten: bool) -> None:
+    def _stop_checks(self, task: Task) -> None:
+        if task.checks:
+            task.checks = []
+            self._effects.do(StopHealthChecks(task.key))
+
+    def _end_before_start(
+        self, task: Task, reason: Reason, message: str, now: float, is_forgotten: bool
+    ) -> None:
         if is_forgotten:
             task.ending = Ending(TaskState.TASK_KILLED, reason, message, 0.0, now, now, is_forgotten=True)
         if reason in _ASKED:
@@ -190,21 +207,31 @@ class Ends:
                 self.end(other, TaskState.TASK_KILLED, Reason.TASK_GROUP_ENDED, word, now)
 
     def _group_of(self, task: Task) -> list[Task]:
-        keys: list[tuple[TaskId, TaskKey]] = [(task_id, (task.key[0], task_id)) for task_id in task.group]
-        return [self._tasks[key] for _, key in keys if key in self._tasks]
+        keys = [(task.key[0], task_id) for task_id in task.group]
+        return [self._tasks[key] for key in keys if key in self._tasks]
 
 
 def _verdict(task: Task, end: TaskEnded) -> tuple[TaskState, Reason, str]:
-    """Name an end. One that came before anybody asked for it is the task's own."""
+    """Name an end. One that came before anybody asked for it, not by a signal of ours, is the task's own."""
     ending = task.ending
-    if ending is not None and end.ended_at_unix_ms >= int(ending.asked_at * 1000):
-        return ending.state, ending.reason, ending.message or end.message
     code = end.exit_code
+    if ending is not None:
+        is_own = end.ended_at_unix_ms < int(ending.asked_at * 1000) and code not in (None, *_OUR_CODES)
+        if not is_own:
+            return ending.state, ending.reason, ending.message or end.message
     if end.is_out_of_memory:
         mem = task.spec.limits.mem_mib or task.spec.resources.mem_mib
-        return TaskState.TASK_FAILED, Reason.OUT_OF_MEMORY, end.message or f"it used more than its {mem} MiB of memory"
+        return (
+            TaskState.TASK_FAILED,
+            Reason.OUT_OF_MEMORY,
+            end.message or f"it used more than its {mem} MiB of memory",
+        )
     if code is None:
-        return TaskState.TASK_LOST, Reason.STATUS_UNAVAILABLE, end.message or "it is gone, and nobody knows how it ended"
+        return (
+            TaskState.TASK_LOST,
+            Reason.STATUS_UNAVAILABLE,
+            end.message or "it is gone, and nobody knows how it ended",
+        )
     if code == 0:
         return TaskState.TASK_FINISHED, Reason.EXITED, end.message
     if code > 128:

@@ -1,4 +1,4 @@
-"""What the core is told: past facts. Times come in with `handle`, chance (`jitter`) with the event that needs it."""
+"""What the core is told: past facts. Time comes in with `handle`, chance (`jitter`) with the event."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from runrig_agent.core.task import TaskEnded, TaskKey, TaskStarted
 
 @dataclass(frozen=True, slots=True)
 class AgentStarted:
-    """The first event. `info.runtimes` names the runtimes that are configured; each is asked for its tasks first."""
+    """The first event. `info.runtimes` names those configured; each is asked for its tasks first."""
 
     info: AgentInfo
     saved: SavedState

@@ -1,53 +1,55 @@
-"""What the results of a task's health checks mean: when it counts as healthy, as ill, and when it must end.
+"""What health checks mean: a change is reported, and repeated failure ends the task.
 
-Each check of a task has a HealthRecord; TaskHealth joins them: a task is ill when one of its checks says so, and healthy
-when all do. Times are seconds of any clock that does not go back.
+Failures within a check's grace from the start do not count until its first success.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
-from runrig.tasks import HealthCheck
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """What there is to report: the health of a check or task has changed, or it must be killed."""
-
-    healthy: bool
-    consecutive_failures: int
-    must_kill: bool = False
+from runrig.tasks import HealthCheck, Reason, TaskState
+from runrig_agent.core.ends import Ends
+from runrig_agent.core.events import TaskChecked
+from runrig_agent.core.task import CheckResult, Phase, Task
+from runrig_agent.core.updates import Updates
 
 
-@dataclass(slots=True)
-class HealthRecord:
-    """What is known from one check of one task that runs since `started_at`; `healthy` None: nothing yet."""
+class Health:
+    """Judge the results of health checks."""
 
-    check: HealthCheck
-    started_at: float
-    healthy: bool | None = None
-    consecutive_failures: int = 0
-    _must_die: bool = field(default=False, init=False)
+    def __init__(self, updates: Updates, ends: Ends) -> None:
+        self._updates = updates
+        self._ends = ends
 
-    def learned(self, ok: bool, now: float) -> Verdict | None:
-        """Count one result; return a verdict when health changes or the task must be killed, which is said once."""
-        before = self.healthy
-        if ok:
-            self.healthy, self.consecutive_failures = True, 0
-        elif self._is_excused(now):
-            return None
+    def checked(self, task: Task, event: TaskChecked, now: float) -> None:
+        """One check of a task was tried."""
+        if task.phase is not Phase.RUNNING or event.check >= len(task.checks):
+            return
+        check, result = task.spec.health_checks[event.check], task.checks[event.check]
+        if event.is_healthy:
+            result.failures, result.is_healthy = 0, True
+        elif not _is_excused(task, check, result, now):
+            result.failures += 1
+            result.is_healthy = False
+        self._tell(task, event.message, now)
+        if check.max_consecutive_failures and result.failures >= check.max_consecutive_failures:
+            message = (
+                f"{check.kind.name.lower()} health check failed {result.failures} times: {event.message}"
+            )
+            self._ends.end(task, TaskState.TASK_FAILED, Reason.HEALTH_CHECK, message, now)
+
+    def _tell(self, task: Task, message: str, now: float) -> None:
+        """Report the health of the task, all checks taken together, if it changed."""
+        results = [result.is_healthy for result in task.checks]
+        if False in results:
+            is_healthy = False
+        elif None in results:
+            return
         else:
-            self.healthy = False
-            self.consecutive_failures += 1
-        must_kill = self._reached_limit()
-        if self.healthy is before and not must_kill:
-            return None
-        return Verdict(self.healthy, self.consecutive_failures, must_kill)
+            is_healthy = True
+        if task.latest is None or task.latest.healthy is not is_healthy:
+            reason = Reason.HEALTH_CHANGED
+            self._updates.add(task, TaskState.TASK_RUNNING, reason, now, message, healthy=is_healthy)
 
-    def next_at(self, now: float) -> float:
-        """Say when to try next: after the delay from the start, then an interval after the last result."""
-        first = self.started_at + self.check.delay_ms / 1000
-        return max(first, now) if self._is_untried else now + self.check.interval_ms / 1000
 
-    _is_untried: bool = field(default=True, init=False)
+def _is_excused(task: Task, check: HealthCheck, result: CheckResult, now: float) -> bool:
+    started_at_ms = task.started.started_at_unix_ms if task.started is not None else 0
+    return result.is_healthy is None and now * 1000 < started_at_ms + check.grace_ms

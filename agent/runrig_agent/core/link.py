@@ -1,6 +1,7 @@
 """The agent's link with the master: whom to connect to, when, and whose word counts.
 
-Sessions grow with each connection; the highest epoch seen is kept and lower ones are refused; a silent master is left.
+Sessions grow with each connection; the highest epoch seen is kept and lower ones are refused; a silent
+master is left.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ class LinkPhase(IntEnum):
 
 
 class MasterLink:
-    """Keep one registered stream to the leader. `stop` is set when no master will ever have this agent again."""
+    """Keep one registered stream to the leader. `stop` is set when no master will have this agent again."""
 
     def __init__(self, policy: Policy, effects: Effects, timers: Timers) -> None:
         self.session = 0
@@ -73,7 +74,7 @@ class MasterLink:
         return True
 
     def admits(self, session: int, epoch: int, now: float) -> bool:
-        """Say whether an envelope counts: it is of the current stream, and its epoch is not below the highest seen."""
+        """Say whether an envelope counts: it is of the current stream, and of no epoch that is over."""
         if session != self.session or self.phase not in (LinkPhase.REGISTERING, LinkPhase.REGISTERED):
             return False
         if epoch < self.epoch:
@@ -96,7 +97,7 @@ class MasterLink:
         return True
 
     def refused(self, refusal: StreamRefused) -> None:
-        """The master ends the stream: for good, or for the leader it names, or for a while."""
+        """Leave a master that ends the stream: for good, for the leader it names, or for a while."""
         if refusal.code in FINAL_REFUSALS:
             self._stop(refusal)
         else:
@@ -106,7 +107,7 @@ class MasterLink:
     def closed(self, event: StreamClosed, now: float) -> None:
         """Wait before the next try: longer each time, at random so that agents do not come all at once.
 
-        A leader that was named is tried at once, the first time: standbys that name each other must not be a loop.
+        A leader that was named is tried at once, but only once: standbys may name each other.
         """
         if event.session != self.session or self.phase in (LinkPhase.STOPPED, LinkPhase.WAITING):
             return

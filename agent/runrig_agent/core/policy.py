@@ -42,7 +42,7 @@ class Policy:
     reconnect_s: float = 1.0
     """The longest first wait before the agent connects again; doubles each time, up to `reconnect_max_s`.
 
-    Each wait is drawn at random up to it: the agents of a master that died must not come back in one instant."""
+    Each wait is drawn at random up to it: the agents of a master that died must not come back all at once."""
 
     reconnect_max_s: float = 15.0
     """The longest wait before the agent connects again."""

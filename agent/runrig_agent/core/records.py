@@ -23,7 +23,7 @@ class TaskRecord:
 
 @dataclass(frozen=True, slots=True)
 class Tombstone:
-    """An id that must not start (again): its task ended with `update`, or (None) was killed before its launch came."""
+    """An id that must not start: its task ended with `update`, or (None) was killed before it came."""
 
     key: TaskKey
     update: StatusUpdate | None
@@ -32,7 +32,7 @@ class Tombstone:
 
 @dataclass(frozen=True, slots=True)
 class SavedTask:
-    """A task as the checkpoint holds it; `updates` ascend by number and end with its latest, acknowledged or not."""
+    """A task as the checkpoint holds it; `updates` ascend and end with its latest, acknowledged or not."""
 
     record: TaskRecord
     ending: Ending | None

@@ -6,7 +6,14 @@ Plain processes that fetch nothing are launched at once and say no more than RUN
 from __future__ import annotations
 
 from runrig.tasks import Reason, RuntimeKind, TaskState
-from runrig_agent.core.commands import AdoptTask, ForgetTask, LaunchTask, PrepareTask, SignalTask, StartHealthChecks
+from runrig_agent.core.commands import (
+    AdoptTask,
+    ForgetTask,
+    LaunchTask,
+    PrepareTask,
+    SignalTask,
+    StartHealthChecks,
+)
 from runrig_agent.core.effects import Effects
 from runrig_agent.core.ends import Ends
 from runrig_agent.core.policy import Policy
@@ -38,7 +45,7 @@ class Starts:
         self._runtimes = runtimes
 
     def begin(self, task: Task) -> None:
-        """Prepare a task that has just been admitted, or was held; launch it if there is nothing to prepare."""
+        """Prepare a task that was just admitted, or was held; launch it if there is nothing to prepare."""
         if self._runtimes.is_recovering(task.kind):
             task.phase = Phase.HELD
         elif task.spec.fetch or task.kind is RuntimeKind.DOCKER:
@@ -54,7 +61,7 @@ class Starts:
             self._ready(task)
 
     def resume(self, kind: RuntimeKind, now: float) -> None:
-        """A runtime has said what became of earlier tasks: start those that waited for it."""
+        """Start what waited for a runtime that has now said what became of earlier tasks."""
         problem = self._runtimes.problems.get(kind)
         for task in [task for task in self._tasks.values() if task.kind is kind]:
             if task.phase is Phase.HELD and problem is not None:
@@ -81,7 +88,7 @@ class Starts:
             self.progressed(task, reason, message, now)
 
     def not_started(self, task: Task, reason: Reason, message: str, now: float) -> None:
-        """Preparation or launch failed. What an uncertain launch may have left is killed before it is forgotten."""
+        """Give up a task that could not start; what its launch may have left is killed and forgotten."""
         if task.phase is Phase.PREPARING:
             self._ends.finish(task, TaskState.TASK_FAILED, reason, message, now)
         elif task.phase is Phase.LAUNCHING:
@@ -94,7 +101,7 @@ class Starts:
                 self._ends.finish(task, TaskState.TASK_FAILED, reason, message, now)
 
     def started(self, task: Task, start: TaskStarted, now: float) -> None:
-        """It runs: say so, watch its health and its time; or end it, when a kill came meanwhile."""
+        """Say that a task runs, watch its health and time; or end it, when a kill came meanwhile."""
         if task.phase is Phase.ENDED:
             self._effects.do(SignalTask(task.key, task.kind, SIGKILL))
             self._effects.do(ForgetTask(task.key, task.kind))
@@ -107,7 +114,9 @@ class Starts:
         if was_uncertain:
             self._effects.do(AdoptTask(task.key, task.spec))
         if task.ending is None and task.state in (TaskState.TASK_STAGING, TaskState.TASK_STARTING):
-            self._updates.add(task, TaskState.TASK_RUNNING, Reason.NONE, now, at_unix_ms=start.started_at_unix_ms)
+            self._updates.add(
+                task, TaskState.TASK_RUNNING, Reason.NONE, now, at_unix_ms=start.started_at_unix_ms
+            )
         if task.early_end is not None:
             self._ends.ended(task, task.early_end, now)
         elif task.ending is not None:
@@ -116,7 +125,7 @@ class Starts:
             self._watch(task, start)
 
     def ended(self, task: Task, end: TaskEnded, now: float) -> None:
-        """It has ended; an end that overtakes its start waits for it."""
+        """Take note of an end; one that overtakes its start waits for it."""
         if task.phase is Phase.LAUNCHING:
             task.early_end = end
         elif task.phase in (Phase.RUNNING, Phase.UNCERTAIN):
@@ -136,7 +145,9 @@ class Starts:
 
     def _launch_together(self, task: Task) -> None:
         """Launch a task, or all of its group as soon as the last of them is ready."""
-        group = [self._tasks[key] for key in ((task.key[0], each) for each in task.group) if key in self._tasks]
+        group = [
+            self._tasks[key] for key in ((task.key[0], each) for each in task.group) if key in self._tasks
+        ]
         together = group or [task]
         if any(each.phase in (Phase.HELD, Phase.PREPARING) for each in together):
             return

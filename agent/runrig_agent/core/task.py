@@ -35,8 +35,8 @@ class Phase(IntEnum):
 class Ending:
     """Somebody wants the task to end: what its end will be called, and until when it may end by itself.
 
-    `deadline` (unix seconds) is set when SIGTERM is sent, and may only come nearer. `is_forgotten` says that its
-    framework was shut down: nobody will acknowledge the end.
+    `deadline` (unix seconds) is set when SIGTERM is sent, and may only come nearer. `is_forgotten` says that
+    its framework was shut down: nobody will acknowledge the end.
     """
 
     state: TaskState

@@ -30,7 +30,7 @@ _SPARE = 1000  # cancelled entries that may wait in the heap before it is rebuil
 
 
 class Timers:
-    """A heap whose cancelled entries are skipped when they come up: setting and cancelling cost a microsecond."""
+    """A heap whose cancelled entries are skipped when they come up."""
 
     def __init__(self) -> None:
         self._deadlines: dict[TimerName, float] = {}

@@ -1,7 +1,7 @@
-"""Ids that must not start again: of tasks that ended and were acknowledged, and of those killed before they came.
+"""Ids that must not start: of tasks that ended and were acknowledged, or were killed before they came.
 
-Both kinds are bounded by number and age (rules 12 and 13), each by itself, so that kills of unknown tasks cannot make
-the agent forget what it ran.
+Both kinds are bounded by number and age (rules 12 and 13), each by itself, so that kills of unknown tasks
+cannot make the agent forget what it ran.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Tombstones:
         return key in self._killed
 
     def unearth(self, key: TaskKey) -> None:
-        """The killed id has come: it becomes a task that has ended."""
+        """Take out a killed id that has come: it becomes a task that has ended."""
         self._drop(self._killed, [key])
 
     def drop_old(self, now: float) -> None:

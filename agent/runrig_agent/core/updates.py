@@ -1,7 +1,7 @@
 """Status updates: numbered per task from 1, durable before they are told, told again until acknowledged.
 
-A later update never waits for the acknowledgement of an earlier one; acknowledgements are cumulative (DESIGN, section
-4). Terminal states never change (rule 8).
+A later update never waits for the acknowledgement of an earlier one; acknowledgements are cumulative.
+Terminal states never change (rule 8).
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class Updates:
             self._wait_for_acknowledgement(task, now)
 
     def acknowledge(self, task: Task, number: int) -> bool:
-        """Note that updates up to `number` have been received; say whether nothing of the task is left to say."""
+        """Note that updates up to `number` were received; say whether nothing of the task is left to say."""
         through = min(number, task.last_number)
         if through > task.acknowledged:
             task.acknowledged = through
@@ -100,7 +100,7 @@ class Updates:
         return TaskReport(*task.key, spec.name, task.role, spec.resources, spec.labels, self._status(task))
 
     def _status(self, task: Task) -> StatusUpdate:
-        """Return the latest update; before the first, one without a number that says the task is being staged."""
+        """Return the latest update; before the first, one without a number: the task is being staged."""
         if task.latest is not None:
             return task.latest
         staged_at = int(task.launched_at * 1000)

@@ -1,12 +1,13 @@
 """Cgroups of tasks: limits, usage, out of memory, and the certainty that nothing of a task is left.
 
-Which controllers can be used is found out by using them, never guessed: a trial group is made, entered and left. The
-groups lie below the warden's own, or below the root of the hierarchy when its own cannot be used:
+Which controllers can be used is found out by using them, never guessed: a trial group is made, entered and
+left. The groups lie below the warden's own, or below the root of the hierarchy when its own cannot be used:
 `runrig-NAME/TOKEN`, in one hierarchy for version 2 and in one for each controller for version 1.
 
-A task is born in its groups: the warden steps into them, starts it, and steps out. Moving it in after its start would
-let children escape; a shell that moves itself costs twice the time of a launch (measured: 1.3 against 2.0 ms). Memory
-and pids are limited only when the warden is out again, or its own memory would make it the kernel's first victim.
+A task is born in its groups: the warden steps into them, starts it, and steps out. Moving it in after its
+start would let children escape; a shell that moves itself costs twice the time of a launch (measured: 1.3
+against 2.0 ms). Memory and pids are limited only when the warden is out again, or its own memory would make
+it the kernel's first victim.
 """
 
 from __future__ import annotations
@@ -39,15 +40,19 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Hierarchy:
-    """A place where groups can be made: `home` is where the warden lives, `base` where its tasks' groups are."""
+    """A place for groups: `home` is where the warden lives, `base` where its tasks' groups are."""
 
     name: str
     home: Path
     base: Path
 
 
+class Stuck(Exception):
+    """The warden cannot get out of a task's cgroup: it must end before it is taken for a part of the task."""
+
+
 class Cgroups:
-    """The groups of one warden's tasks. A task's groups are a dict: name of the hierarchy to its directory."""
+    """The groups of one warden's tasks: of each task a dict from the hierarchy's name to a directory."""
 
     def __init__(self, hierarchies: list[Hierarchy], problems: list[str]) -> None:
         self.problems = problems
@@ -78,15 +83,18 @@ class Cgroups:
     def inside(self, groups: dict[str, str]) -> Iterator[None]:
         """Be in a task's groups, so that what is started is born there.
 
-        That it gets out again is asserted: a warden in a task's group would be killed with it.
+        Raises Stuck when there is no way out: a warden in a task's group would be killed with it.
         """
         try:
             for directory in groups.values():
                 _write(directory, "cgroup.procs", 0)
             yield
         finally:
-            for name in groups:
-                _write(str(self._hierarchies[name].home), "cgroup.procs", 0)
+            try:
+                for name in groups:
+                    _write(str(self._hierarchies[name].home), "cgroup.procs", 0)
+            except OSError as error:
+                raise Stuck(f"the warden cannot leave {groups}: {error}") from error
 
     def limit(self, groups: dict[str, str], limits: Limits) -> None:
         """Limit memory and pids of a task that has started; raises OSError."""
@@ -153,7 +161,9 @@ def was_out_of_memory(groups: dict[str, str]) -> bool:
         if name in groups:
             with contextlib.suppress(OSError):
                 text = Path(groups[name], file).read_text()
-                return any(line.startswith("oom_kill ") and line != "oom_kill 0" for line in text.splitlines())
+                return any(
+                    line.startswith("oom_kill ") and line != "oom_kill 0" for line in text.splitlines()
+                )
     return False
 
 
@@ -172,7 +182,7 @@ def _cpu_seconds(groups: dict[str, str]) -> float | None:
 
 
 def _memory_bytes(groups: dict[str, str]) -> int | None:
-    """Return what is used without the file cache that could be dropped at once, as kubelet and docker count it."""
+    """Return what is used without the file cache that could be dropped, as kubelet and docker count it."""
     with contextlib.suppress(OSError, ValueError):
         if "memory" in groups:
             used = int(Path(groups["memory"], "memory.usage_in_bytes").read_text())
@@ -197,7 +207,9 @@ def detect(name: str, parent: Path | None = None) -> Cgroups:
     """
     own, mounts = _own_paths(), _mounts()
     problems: list[str] = []
-    found = [each for controller in _CONTROLLERS if (each := _detect_v1(controller, name, own, mounts, problems))]
+    found = [
+        each for controller in _CONTROLLERS if (each := _detect_v1(controller, name, own, mounts, problems))
+    ]
     if not found and (each := _detect_v2(name, parent, own, mounts, problems)):
         found = [each]
     return Cgroups(found, problems)
@@ -252,6 +264,7 @@ def _first_usable(
 
 def _try(hierarchy: Hierarchy) -> None:
     cgroups = Cgroups([hierarchy], [])
+    remove({hierarchy.name: str(hierarchy.base / "trial")})
     groups = cgroups.make("trial", Limits(cpu_shares=1024))
     try:
         with cgroups.inside(groups):
@@ -298,7 +311,7 @@ def _words(path: Path) -> list[str]:
 
 
 def _weight(shares: int) -> int:
-    """Convert shares of version 1 (2 to 262144) to a weight of version 2 (1 to 10000), as systemd and runc do."""
+    """Convert shares of version 1 (2 to 262144) to a weight of version 2 (1 to 10000), as runc does."""
     return 1 + (min(max(shares, 2), 262_144) - 2) * 9999 // 262_142
 
 

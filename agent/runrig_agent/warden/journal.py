@@ -1,12 +1,13 @@
 """What the warden remembers: a record per task, kept in a journal of JSON lines.
 
-A journal rather than a file per task, so that one flush makes many ends durable. Only ends need the flush: what was
-written survives the end of the warden without it, and a crash of the host ends the tasks too.
+A journal rather than a file per task, so that one flush makes many ends durable. Only ends need the flush:
+what was written survives the end of the warden without it, and a crash of the host ends the tasks too.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 from dataclasses import asdict, dataclass, field
@@ -52,7 +53,7 @@ class Record:
     identity: Identity | None = None
     cgroups: dict[str, str] = field(default_factory=dict)
     memory_limit_bytes: int = 0
-    log: LogLimits = LogLimits()
+    log: LogLimits = field(default_factory=LogLimits)
     pid: int = 0
     start_ticks: int = 0
     started_at_ms: int = 0
@@ -70,19 +71,21 @@ class Record:
 
 
 class Journal:
-    """The records, and the file that outlives the process. Only the holder of the directory's lock may have one."""
+    """The records, and the file that outlives the process; for the holder of the directory's lock only."""
 
     def __init__(self, path: Path) -> None:
         self.records: dict[Key, Record] = {}
         self._path = path
         self._must_flush = False
+        self._fd = -1
+        self._lines = 0
         self._read()
         self._compact()
 
     def announce(self, record: Record) -> None:
         """Note that a task is about to start."""
-        self.records[record.key] = record
         self._write({"is": "announced", "record": asdict(record)})
+        self.records[record.key] = record
 
     def started(self, record: Record) -> None:
         """Note that it has started: pid, start_ticks and started_at_ms are set."""
@@ -93,18 +96,18 @@ class Journal:
 
     def ended(self, record: Record, end: End) -> None:
         """Note how it ended; on disk after the next `flush`."""
-        record.end = end
         self._write({"is": "ended", "key": record.key, "end": asdict(end)})
+        record.end = end
         self._must_flush = True
 
     def forgotten(self, record: Record) -> None:
         """Note that nobody asks any more."""
-        del self.records[record.key]
         self._write({"is": "forgotten", "key": record.key})
+        del self.records[record.key]
 
     def flush(self) -> None:
         """Bring what was noted to the disk, and the file down to size when it has grown."""
-        if self._lines > _LINES_BEFORE_COMPACTION + 3 * len(self.records):
+        if self._lines > _LINES_BEFORE_COMPACTION + 3 * len(self.records) and self._path.exists():
             self._compact()
         elif self._must_flush:
             os.fdatasync(self._fd)
@@ -116,9 +119,11 @@ class Journal:
 
     def _write(self, line: dict[str, Any]) -> None:
         data = _line(line)
+        before = os.fstat(self._fd).st_size
         written = os.write(self._fd, data)
-        if written != len(data):  # a full disk may take part of it: the rest must not follow another line
-            raise OSError(f"the journal took {written} of {len(data)} bytes")
+        if written != len(data):  # a full disk may take part of it: no other line may follow that
+            os.ftruncate(self._fd, before)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._path))
         self._lines += 1
 
     def _read(self) -> None:
@@ -145,6 +150,8 @@ class Journal:
                 record_or_none.end = End(**line["end"])
             case "forgotten":
                 del self.records[key]
+            case _:
+                pass
 
     def _compact(self) -> None:
         """Replace the file by one that holds only what is known now."""
@@ -156,7 +163,7 @@ class Journal:
         os.fsync(fd)
         os.rename(fresh, self._path)
         _fsync_directory(self._path.parent)
-        if hasattr(self, "_fd"):
+        if self._fd >= 0:
             os.close(self._fd)
         self._fd = fd
         self._lines = len(self.records)

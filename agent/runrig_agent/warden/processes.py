@@ -12,6 +12,7 @@ from pathlib import Path
 
 from runrig_agent.warden import TOKEN_VARIABLE
 
+_ENDED = ("Z", "X")
 _PR_SET_CHILD_SUBREAPER = 36
 _PR_SET_NO_NEW_PRIVS = 38
 
@@ -32,23 +33,29 @@ def become_subreaper() -> None:
 
 
 def renounce_new_privileges() -> None:
-    """Keep this process and all below it from gaining privileges by exec (setuid programs, file capabilities)."""
+    """Keep this process and all below it from gaining privileges by exec, as of setuid programs."""
     _prctl(_PR_SET_NO_NEW_PRIVS)
 
 
 def start_ticks(pid: int) -> int | None:
-    """Return when the process started, in clock ticks since boot; None when it is gone or only waits to be reaped."""
+    """Return when the process started, in clock ticks since boot; None when there is none."""
     words = _stat(pid)
-    return None if words is None or words[0] in ("Z", "X") else int(words[19])
+    return None if words is None else int(words[19])
+
+
+def is_zombie(pid: int) -> bool:
+    """Say whether the process has ended and waits to be reaped by its parent."""
+    words = _stat(pid)
+    return words is not None and words[0] in _ENDED
 
 
 def open_running(pid: int, ticks: int) -> int | None:
-    """Return a pidfd of the process if it is still the one that started at `ticks`."""
+    """Return a pidfd of the process if it is still the one that started at `ticks`, and runs."""
     try:
         pidfd = os.pidfd_open(pid)
     except OSError:
         return None
-    if start_ticks(pid) == ticks:
+    if start_ticks(pid) == ticks and not is_zombie(pid):
         return pidfd
     os.close(pidfd)
     return None
@@ -89,19 +96,32 @@ def descendants(pid: int) -> list[int]:
     return found
 
 
-def members(pid: int, token: str) -> set[int]:
-    """Find all processes of a task without the help of cgroups; takes some 20 us for each process of the host.
+def usage(pid: int) -> tuple[float | None, int | None]:
+    """Return the cpu seconds and resident bytes of a process and those below it; None: it is gone."""
+    ticks = pages = 0
+    found = [words for each in descendants(pid) if (words := _stat(each)) is not None]
+    for words in found:
+        ticks += sum(map(int, words[11:15]))  # own and waited-for children's, user and system
+        pages += int(words[21])
+    if not found:
+        return None, None
+    return ticks / os.sysconf("SC_CLK_TCK"), pages * os.sysconf("SC_PAGE_SIZE")
 
-    They are in the group or session of its first process, carry its token in their environment, or descend from such.
+
+def members(pid: int, token: str) -> set[int]:
+    """Find all processes of a task without cgroups; takes some 20 us for each process of the host.
+
+    They are in the group or session of its first process, carry its token in their environment, or descend
+    from such.
     """
     parents: dict[int, int] = {}
     found: set[int] = set()
     for name in os.listdir("/proc"):
-        if not name.isdigit() or (words := _stat(int(name))) is None or words[0] in ("Z", "X"):
+        if not name.isdigit() or (words := _stat(int(name))) is None or words[0] in _ENDED:
             continue
         each = int(name)
         parents[each] = int(words[1])
-        if pid and pid in (each, int(words[2]), int(words[3])) or token_of(each) == token:
+        if (pid and pid in (each, int(words[2]), int(words[3]))) or token_of(each) == token:
             found.add(each)
     return _with_descendants(found, parents)
 
@@ -113,7 +133,7 @@ def first_of(pids: set[int]) -> int | None:
 
 
 def token_of(pid: int) -> str:
-    """Return the token in the environment of a process, or nothing when it has none or is not ours to read."""
+    """Return the token in the environment of a process; empty when it has none or is not ours to read."""
     prefix = f"{TOKEN_VARIABLE}=".encode()
     with contextlib.suppress(OSError):
         for line in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"):

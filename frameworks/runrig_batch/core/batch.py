@@ -19,7 +19,7 @@ from runrig.ids import TaskId
 from runrig.wants import Answer, Decision, Put, Run, TaskChanged, TaskView, Want, Woken
 from runrig_batch.core import entries, look
 from runrig_batch.core.history import History
-from runrig_batch.core.job import Job, JobId, JobState, parts_of
+from runrig_batch.core.job import Job, JobId, parts_of
 from runrig_batch.core.limits import Limits
 from runrig_batch.core.outbox import OutputQueue
 from runrig_batch.core.questions import (
@@ -39,7 +39,7 @@ from runrig_batch.core.questions import (
 from runrig_batch.core.run import JobRun
 from runrig_batch.core.timers import PatienceOver, RetryDue, Timers, WaitOver
 from runrig_batch.core.verdict import Verdict
-from runrig_batch.core.views import Totals
+from runrig_batch.core.views import JobSummary, Totals
 from runrig_batch.core.waits import OUTPUTS, Patient, Waits
 
 
@@ -62,13 +62,15 @@ class Batch:
         self._waits = Waits(self._timers)
         self._ends: Counter[Verdict] = Counter()
 
-    def restore(self, entries_: Mapping[str, bytes], tasks: Mapping[TaskId, TaskView], now: float) -> list[Decision]:
+    def restore(
+        self, entries_: Mapping[str, bytes], tasks: Mapping[TaskId, TaskView], now: float
+    ) -> list[Decision]:
         """Take up what was durable; want again what should run."""
         kept = entries.read(entries_)
         self._counter = max([kept.counter, *(job.number for job in kept.jobs.values())])
         for job in sorted(kept.jobs.values(), key=lambda each: each.number):
             run = self._add(JobRun(job, self._limits, self._timers, kept.times.get(job.job_id)))
-            run.adopt(kept.indices.get(job.job_id, {}))
+            run.adopt(kept.indices.get(job.job_id, {}), now)
         self._active = sum(not run.has_ended for run in self._runs.values())
         self._outputs.restore(kept.outputs)
         self._history.restore([run for run in self._runs.values() if run.has_ended], kept.rubbish)
@@ -139,7 +141,9 @@ class Batch:
         if question.key and question.key in self._keys:
             return [Answer(question, self._repeated(question))]
         if self._active >= self._limits.max_active_jobs:
-            problem = f"{self._active} jobs have not ended, which is the most that are kept; submit again later"
+            problem = (
+                f"{self._active} jobs have not ended, which is the most that are kept; submit again later"
+            )
             return [Answer(question, Unavailable(problem))]
         self._counter += 1
         job_id = JobId(f"{question.spec.name}-{self._counter}")
@@ -176,7 +180,9 @@ class Batch:
         if is_worth_telling or question.wait_s <= 0:
             return [Answer(question, value)]
         if len(self._waits) >= self._limits.max_waits:
-            problem = Unavailable(f"{len(self._waits)} questions wait already, which is the most; ask again later")
+            problem = Unavailable(
+                f"{len(self._waits)} questions wait already, which is the most; ask again later"
+            )
             return [Answer(question, problem)]
         self._waits.add(_waiting_place(question), question, now)
         return []
@@ -214,7 +220,7 @@ class Batch:
                 return self._totals()
 
     def _page(self, question: ListJobs) -> JobPage:
-        found = []
+        found: list[JobSummary] = []
         for job_id in reversed(self._runs):
             run = self._runs[job_id]
             if (question.before and run.job.number >= question.before) or not look.matches(run, question):
@@ -285,7 +291,6 @@ def _waiting_place(question: Patient) -> JobId:
 
 
 def _no_job(job_id: JobId) -> NotFound:
-    return NotFound("job", job_id, "it never was, or it ended long ago; `runrig batch ls --all` lists those that are kept")
-
-
-_ = JobState
+    return NotFound(
+        "job", job_id, "it never was, or it ended long ago; `runrig batch ls --all` lists those that are kept"
+    )

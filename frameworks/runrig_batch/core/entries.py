@@ -29,7 +29,12 @@ STATUS = "status/"
 INDEX = "index/"
 OUTPUT = "output/"
 
-_LETTER_OF = {IndexState.SUCCEEDED: "S", IndexState.FAILED: "F", IndexState.KILLED: "K", IndexState.RETRYING: "R"}
+_LETTER_OF = {
+    IndexState.SUCCEEDED: "S",
+    IndexState.FAILED: "F",
+    IndexState.KILLED: "K",
+    IndexState.RETRYING: "R",
+}
 _STATE_OF = {letter.encode(): state for state, letter in _LETTER_OF.items()}
 
 
@@ -159,10 +164,24 @@ def read(entries: Mapping[str, bytes]) -> Kept:
             name, _, index = key.removeprefix(INDEX).rpartition("/")
             _file(kept, JobId(name), key, kept.indices.setdefault(JobId(name), {}), int(index), value)
         elif key.startswith(STATUS):
-            _file(kept, JobId(key.removeprefix(STATUS)), key, kept.times, JobId(key.removeprefix(STATUS)), times_from(value))
+            _file(
+                kept,
+                JobId(key.removeprefix(STATUS)),
+                key,
+                kept.times,
+                JobId(key.removeprefix(STATUS)),
+                times_from(value),
+            )
         elif key.startswith(OUTPUT):
             task_id = TaskId(key.removeprefix(OUTPUT))
-            _file(kept, JobId(task_id.partition(".")[0]), key, kept.outputs, task_id, output_from(task_id, value))
+            _file(
+                kept,
+                JobId(task_id.partition(".")[0]),
+                key,
+                kept.outputs,
+                task_id,
+                output_from(task_id, value),
+            )
     return kept
 
 
@@ -175,7 +194,9 @@ def _file(kept: Kept, job_id: JobId, key: str, shelf: dict[Any, Any], name: obje
 
 def _attempt(data: list[Any]) -> Attempt:
     number, state, reason, message, exit_code, hostname, started_at, ended_at = data
-    return Attempt(number, TaskState(state), Reason(reason), message, exit_code, hostname, started_at, ended_at)
+    return Attempt(
+        number, TaskState(state), Reason(reason), message, exit_code, hostname, started_at, ended_at
+    )
 
 
 def _json(value: object) -> bytes:

@@ -59,11 +59,14 @@ def list_in(field: str, value: object, most: int, what: str) -> Sequence[object]
     return value
 
 
-def texts_in(field: str, value: object, most: int, what: str, most_bytes: int, most_total: int) -> tuple[str, ...]:
+def texts_in(
+    field: str, value: object, most: int, what: str, most_bytes: int, most_total: int
+) -> tuple[str, ...]:
     """Return a list of texts, each of at most `most_bytes` and all of at most `most_total` bytes."""
     texts = list_in(field, value, most, what)
     found = tuple(
-        text_in(f"{field}[{number}]", each, most_bytes, may_be_empty=True) for number, each in enumerate(texts)
+        text_in(f"{field}[{number}]", each, most_bytes, may_be_empty=True)
+        for number, each in enumerate(texts)
     )
     total = sum(len(each.encode()) for each in found)
     if total > most_total:
@@ -95,5 +98,9 @@ def only_known(field: str, value: object, known: Sequence[str]) -> Mapping[str, 
         raise InvalidInput(field, value, f"an object with the fields {', '.join(known)}")
     for name in value:
         if name not in known:
-            raise InvalidInput(f"{field}.{name}".removeprefix("job."), value[name], f"no such field; there are {', '.join(known)}")
+            raise InvalidInput(
+                f"{field}.{name}".removeprefix("job."),
+                value[name],
+                f"no such field; there are {', '.join(known)}",
+            )
     return value

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections import deque
 
 from runrig.wants import Delete
-from runrig_batch.core.entries import INDEX, JOB, OUTPUT, STATUS
-from runrig_batch.core.job import JobId
+from runrig_batch.core.entries import INDEX, JOB, STATUS
 from runrig_batch.core.limits import Limits
 from runrig_batch.core.run import JobRun
 
@@ -52,14 +51,11 @@ class History:
 
     def sweep(self) -> list[Delete]:
         """Delete the next page of what nobody needs."""
-        return [Delete(self._rubbish.popleft()) for _ in range(min(len(self._rubbish), self._limits.delete_page))]
+        return [
+            Delete(self._rubbish.popleft()) for _ in range(min(len(self._rubbish), self._limits.delete_page))
+        ]
 
     @property
     def has_rubbish(self) -> bool:
         """Say whether more is to be deleted."""
         return bool(self._rubbish)
-
-
-def output_keys(job_id: JobId, keys: list[str]) -> list[str]:
-    """Return the entries of `keys` that ask for output of a job."""
-    return [key for key in keys if key.startswith(f"{OUTPUT}{job_id}.")]

@@ -163,6 +163,4 @@ def want_of(job: Job, index: int, attempt: int) -> Want:
         kill_grace_ms=spec.kill_grace_ms,
         max_run_ms=spec.timeout_ms,
     )
-    return Want(
-        task, constraints=spec.constraints, group=job.job_id, role=spec.role, priority=spec.priority
-    )
+    return Want(task, constraints=spec.constraints, group=job.job_id, role=spec.role, priority=spec.priority)

@@ -33,8 +33,32 @@ from runrig_batch.core.job import Job, JobId, JobSpec, want_of
 from runrig_batch.core.limits import Limits
 
 FIELDS = (
-    *("name", "command", "argv", "image", "env", "cpus", "mem", "disk", "gpus", "array", "items", "parallelism"),
-    *("retries", "retry_delay", "timeout", "kill_grace", "constraints", "priority", "role", "user", "fetch", "labels"),
+    *(
+        "name",
+        "command",
+        "argv",
+        "image",
+        "env",
+        "cpus",
+        "mem",
+        "disk",
+        "gpus",
+        "array",
+        "items",
+        "parallelism",
+    ),
+    *(
+        "retries",
+        "retry_delay",
+        "timeout",
+        "kill_grace",
+        "constraints",
+        "priority",
+        "role",
+        "user",
+        "fetch",
+        "labels",
+    ),
     "key",
 )
 MAX_CONSTRAINTS = 32
@@ -79,7 +103,9 @@ def _spec(given: Mapping[str, object], limits: Limits) -> JobSpec:
         retries=whole_in("retries", given.get("retries", 0), 0, limits.max_retries),
         retry_delay_ms=durations.parse_ms("retry_delay", given.get("retry_delay", "1s"), 7 * 86_400_000),
         timeout_ms=durations.parse_ms("timeout", given.get("timeout", 0), MAX_MILLISECONDS),
-        kill_grace_ms=durations.parse_ms("kill_grace", given["kill_grace"], 86_400_000) if "kill_grace" in given else None,
+        kill_grace_ms=durations.parse_ms("kill_grace", given["kill_grace"], 86_400_000)
+        if "kill_grace" in given
+        else None,
         constraints=_constraints(given),
         priority=whole_in("priority", given.get("priority", 0), 0, limits.max_priority),
         role=_role(given, limits),
@@ -101,7 +127,9 @@ def _name(given: Mapping[str, object], argv: tuple[str, ...], shell: str) -> str
     if "name" in given:
         name = text_in("name", given["name"], 256)
         if not _NAME.match(name):
-            raise InvalidInput("name", name, "1 to 63 letters, digits, `-` and `_`, the first a letter or digit")
+            raise InvalidInput(
+                "name", name, "1 to 63 letters, digits, `-` and `_`, the first a letter or digit"
+            )
         return name
     words = argv or _words(shell) or (str(given.get("image", "")).split(":")[0],)
     bare = re.sub(r"[^A-Za-z0-9_-]", "", words[0].rsplit("/", 1)[-1]).lstrip("-_")[:40]
@@ -117,7 +145,9 @@ def _words(shell: str) -> tuple[str, ...]:
 
 def _command(given: Mapping[str, object], limits: Limits) -> tuple[tuple[str, ...], str]:
     if "command" in given and "argv" in given:
-        raise InvalidInput("argv", given["argv"], "either command, which a shell reads, or argv, which none does")
+        raise InvalidInput(
+            "argv", given["argv"], "either command, which a shell reads, or argv, which none does"
+        )
     if "argv" in given:
         most = limits.max_command_bytes
         argv = texts_in("argv", given["argv"], MAX_ARGUMENTS, "words", most, most)
@@ -137,7 +167,11 @@ def _env(given: Mapping[str, object], limits: Limits) -> tuple[tuple[str, str], 
         if not _ENV_NAME.match(name):
             raise InvalidInput(f"env.{name}", value, "names without `=`")
         if name.startswith(_RESERVED_ENV):
-            raise InvalidInput(f"env.{name}", value, f"names that do not begin with {_RESERVED_ENV}: the framework sets those")
+            raise InvalidInput(
+                f"env.{name}",
+                value,
+                f"names that do not begin with {_RESERVED_ENV}: the framework sets those",
+            )
     return env
 
 
@@ -152,7 +186,9 @@ def _array(given: Mapping[str, object], limits: Limits) -> tuple[Ranges, tuple[s
     array = given.get("array", 1)
     if isinstance(array, list | tuple):
         found = list_in("array", array, limits.max_tasks, "indices")
-        return indices.ranges_of("array", [whole_in("array", each, 0, indices.MAX_INDEX) for each in found]), ()
+        return indices.ranges_of(
+            "array", [whole_in("array", each, 0, indices.MAX_INDEX) for each in found]
+        ), ()
     if isinstance(array, str) and not array.isdigit():
         ranges = indices.parse_ranges("array", text_in("array", array, 200_000))
         if indices.count_of(ranges) > limits.max_tasks:
@@ -184,7 +220,9 @@ def _constraints(given: Mapping[str, object]) -> tuple[Constraint, ...]:
 
 
 def _constraint(field: str, value: object) -> Constraint:
-    parts = list_in(field, value, 3, 'texts: an attribute, an operator and its value, such as ["rack", "LIKE", "a|b"]')
+    parts = list_in(
+        field, value, 3, 'texts: an attribute, an operator and its value, such as ["rack", "LIKE", "a|b"]'
+    )
     attribute = text_in(f"{field}[0]", parts[0], 255)
     operator = text_in(f"{field}[1]", parts[1] if len(parts) > 1 else "", 32, may_be_empty=True)
     if operator not in Operator.__members__:

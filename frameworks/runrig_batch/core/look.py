@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from runrig.errors import NotFound
 from runrig_batch.core.entries import record_from
 from runrig_batch.core.indices import all_of, holds, text_of
-from runrig_batch.core.job import Attempt, IndexState, JobState, task_id_of
+from runrig_batch.core.job import IndexState, JobState, task_id_of
 from runrig_batch.core.outbox import OutputQueue
 from runrig_batch.core.progress import Phase, Progress
 from runrig_batch.core.questions import FindTask, IndexPage, ListIndices, ListJobs
@@ -79,7 +79,9 @@ def row_of(run: JobRun, index: int) -> IndexRow:
         return _open_row(item, progress)
     if (value := run.settled.get(index)) is not None:
         record = record_from(value)
-        return IndexRow(index, item, record.state, record.number, record.failures, record.faults, record.attempts)
+        return IndexRow(
+            index, item, record.state, record.number, record.failures, record.faults, record.attempts
+        )
     state = IndexState.KILLED if run.is_killed else IndexState.WAITING
     return IndexRow(index, item, state, 1, 0, 0, ())
 
@@ -136,11 +138,6 @@ def _latest(row: IndexRow) -> int:
     if not row.state.has_ended or not row.attempts:
         return row.number
     return max(each.number for each in row.attempts)
-
-
-def last_attempt(row: IndexRow) -> Attempt | None:
-    """Return the latest attempt that is over."""
-    return row.attempts[-1] if row.attempts else None
 
 
 def jobs_by_state(runs: Iterable[JobRun]) -> dict[JobState, int]:

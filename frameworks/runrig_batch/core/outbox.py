@@ -8,6 +8,7 @@ from runrig.ids import TaskId
 from runrig.tasks import TaskState
 from runrig.wants import Decision, Delete, Put, TaskView
 from runrig_batch.core.entries import OUTPUT, Output, output_value
+from runrig_batch.core.job import JobId
 from runrig_batch.core.questions import NextOutputs
 
 _NEVER_STARTED = (TaskState.TASK_DROPPED, TaskState.TASK_ERROR)
@@ -53,6 +54,10 @@ class OutputQueue:
     def collected(self, task_id: TaskId) -> list[Decision]:
         """Forget output that is kept now, or lost."""
         return [Delete(f"{OUTPUT}{task_id}")] if self._numbered.pop(task_id, None) else []
+
+    def of_job(self, job_id: JobId) -> list[TaskId]:
+        """Name the tasks of a job whose output is still to be fetched."""
+        return [task_id for task_id in self._numbered if task_id.startswith(f"{job_id}.")]
 
     def page(self, question: NextOutputs) -> OutputPage:
         """Return the next ones."""

@@ -13,7 +13,15 @@ from dataclasses import replace
 
 from runrig.tasks import Reason, TaskState
 from runrig.wants import Decision, Put, Stop, TaskView, Want
-from runrig_batch.core.entries import INDEX, STATUS, JobTimes, progress_from, record_state, record_value, times_value
+from runrig_batch.core.entries import (
+    INDEX,
+    STATUS,
+    JobTimes,
+    progress_from,
+    record_state,
+    record_value,
+    times_value,
+)
 from runrig_batch.core.indices import all_of, holds
 from runrig_batch.core.job import IndexState, Job, JobState, attempt_of, task_id_of, want_of
 from runrig_batch.core.limits import Limits
@@ -27,7 +35,19 @@ _OUT_OF_REACH = (TaskState.TASK_UNREACHABLE, TaskState.TASK_UNKNOWN)
 class JobRun:
     """The state of one job: `open` indices are under way, `settled` ones are kept as their entries."""
 
-    __slots__ = ("_fresh", "_limits", "_ready", "_timers", "ends", "job", "open", "phases", "settled", "states", "times")
+    __slots__ = (
+        "_fresh",
+        "_limits",
+        "_ready",
+        "_timers",
+        "ends",
+        "job",
+        "open",
+        "phases",
+        "settled",
+        "states",
+        "times",
+    )
 
     def __init__(self, job: Job, limits: Limits, timers: Timers, times: JobTimes | None = None) -> None:
         self.job = job
@@ -63,16 +83,18 @@ class JobRun:
 
     # Taking up what was durable.
 
-    def adopt(self, records: dict[int, bytes]) -> None:
-        """Take up what is known of its indices."""
+    def adopt(self, records: dict[int, bytes], now: float) -> None:
+        """Take up what is known of its indices; a pause that is over needs no alarm."""
         for index, value in records.items():
             state = record_state(value)
             if state.has_ended:
                 self._file(index, state, value)
             elif not self.has_ended:
-                progress = progress_from(index, value)
-                self._open(progress, Phase.RESTING)
-                self._set_retry(progress)
+                progress = self._open(progress_from(index, value), Phase.RESTING)
+                if progress.not_before <= now:
+                    self.retry_due(index, progress.number)
+                else:
+                    self._set_retry(progress)
 
     def attach(self, index: int, attempt: int, task: TaskView, now: float) -> Want | None:
         """Take up a task that was launched; return its want, or None if it should not run."""
@@ -115,7 +137,9 @@ class JobRun:
         progress = self.open.get(index)
         if progress is None or progress.number != attempt:
             return self._overtaken(progress, attempt, task, now)
-        return self._ended(progress, task, now) if task.state.is_terminal else self._alive(progress, task, now)
+        return (
+            self._ended(progress, task, now) if task.state.is_terminal else self._alive(progress, task, now)
+        )
 
     def retry_due(self, index: int, number: int) -> None:
         """Let an index that paused be tried again."""
@@ -193,7 +217,9 @@ class JobRun:
         if progress.failures > self.job.spec.retries:
             return self._settle(progress, IndexState.FAILED, now)
         first_s = self.job.spec.retry_delay_ms / 1000
-        return self._pause(progress, now + delay_s(first_s, progress.failures, max(first_s, self._limits.max_delay_s)))
+        return self._pause(
+            progress, now + delay_s(first_s, progress.failures, max(first_s, self._limits.max_delay_s))
+        )
 
     def _fault(self, progress: Progress, now: float, pause_s: float) -> list[Decision]:
         progress.faults += 1
@@ -207,7 +233,9 @@ class JobRun:
         self._set_retry(progress)
         return [self._put(progress, IndexState.RETRYING)]
 
-    def _overtaken(self, progress: Progress | None, attempt: int, task: TaskView, now: float) -> list[Decision]:
+    def _overtaken(
+        self, progress: Progress | None, attempt: int, task: TaskView, now: float
+    ) -> list[Decision]:
         """Learn of an attempt that was given up: if it succeeded after all, its successor is not needed."""
         if progress is None or attempt > progress.number or task.state is None or not task.state.is_terminal:
             return []

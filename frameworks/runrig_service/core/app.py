@@ -1,7 +1,7 @@
 """What an app is, after all the ways to write it have become one.
 
-Times are milliseconds, memory and disk MiB, cpus thousandths, as everywhere in Runrig; `app_json` reads and writes what
-people and Marathon's clients say.
+Times are milliseconds, memory and disk MiB, cpus thousandths, as everywhere in Runrig; `app_json` reads and
+writes what people and Marathon's clients say.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ class Network:
 class AppPort:
     """One port of an app, as clients see it, for each kind of network.
 
-    `service_port` is the number that load balancers listen on, unique in the cluster; 0: not chosen yet. `host_port` 0:
-    any of the agent's; None: the port is reached on the container's own address. `container_port` is 0 on the host's
-    network, and where it shall be the same as the host's.
+    `service_port` is the number that load balancers listen on, unique in the cluster; 0: not chosen yet.
+    `host_port` 0: any of the agent's; None: the port is reached on the container's own address.
+    `container_port` is 0 on the host's network, and where it shall be the same as the host's.
     """
 
     service_port: int = 0
@@ -69,7 +69,7 @@ class Image:
 
 @dataclass(frozen=True, slots=True)
 class AppContainer:
-    """A container; without an image it only says what the process mounts. `kind` is DOCKER or MESOS, as clients sent it."""
+    """A container, of Marathon's `kind` DOCKER or MESOS; without an image it only says what is mounted."""
 
     kind: str = "DOCKER"
     image: Image | None = None
@@ -184,8 +184,8 @@ class App:
 class Definition:
     """An app together with when it became so: milliseconds since 1970, which name its versions.
 
-    Instances of versions before `configured_ms` have an older configuration and are replaced. `change` is the id of the
-    change that is not complete yet, or empty.
+    Instances of versions before `configured_ms` have an older configuration and are replaced. `change` is
+    the id of the change that is not complete yet, or empty.
     """
 
     app: App

@@ -1,7 +1,7 @@
 """Reads an app as Marathon's clients write it, in any of the forms they have used since version 0.8.
 
-`read_app` is idempotent on what `app_render` writes: the store and the REST API share one form. What Runrig does not do is
-refused with the reason, not ignored: an app that asks for a secret must not run without it.
+`read_app` is idempotent on what `app_render` writes: the store and the REST API share one form. What Runrig
+does not do is refused with the reason, not ignored: an app that asks for a secret must not run without it.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from runrig_service.core.app_parts import (
     read_upgrade,
 )
 from runrig_service.core.app_ports import read_networks, read_ports
-from runrig_service.core.fields import Fields, Problems
+from runrig_service.core.fields import Fields, Problems, shown
 from runrig_service.core.launch import check_launchable
-from runrig_service.core.limits import Limits, Policy
+from runrig_service.core.limits import UNLIMITED, Limits, Policy
 from runrig_service.core.paths import canonical, path_problem
 
 Json = Mapping[str, object]
@@ -38,15 +38,22 @@ _UNSUPPORTED = {
 
 
 def read_app(body: Json, limits: Limits, policy: Policy, app_id: str | None = None) -> App:
-    """Return the app; raise InvalidApp with all that is wrong. `app_id` is the id when the body needs not say it."""
-    problems = Problems(limits)
-    fields = Fields(body, "", problems)
-    name = _app_id(fields, app_id)
-    app = _app(fields, name, limits)
-    _check_whole(fields, app, policy)
-    problems.raise_any()
+    """Return the app; raise InvalidApp with all that is wrong.
+
+    `app_id` is the id when the body need not say it.
+    """
+    fields = Fields(body, "", Problems(limits))
+    app = _app(fields, _app_id(fields, app_id), limits)
+    _check_whole(fields, app)
+    _check_roles(fields, app, policy)
+    fields.problems.raise_any()
     check_launchable(app, policy)
     return app
+
+
+def read_stored_app(body: Json) -> App:
+    """Return an app that was admitted once, whatever limits and roles are now."""
+    return _app(Fields(body, "", Problems(UNLIMITED)), str(body["id"]), UNLIMITED)
 
 
 def _app_id(fields: Fields, app_id: str | None) -> str:
@@ -56,12 +63,12 @@ def _app_id(fields: Fields, app_id: str | None) -> str:
         fields.refuse("id", f"must be {app_id}, as the address says, or left out")
     problem = path_problem(name)
     if problem is not None and (given or app_id is not None):
-        fields.problems.add("/id", f"{problem}; got {ascii(given or name)[:80]}")
+        fields.problems.add("/id", f"{problem}; got {shown(given or name)}")
     return name
 
 
 def _app(fields: Fields, name: str, limits: Limits) -> App:
-    container = fields.object("container")
+    container = fields.nested("container")
     networks = read_networks(fields, container)
     ports = read_ports(fields, container, networks[0].kind)
     backoff_ms, backoff_factor, max_launch_delay_ms = read_backoff(fields)
@@ -98,7 +105,7 @@ def _app(fields: Fields, name: str, limits: Limits) -> App:
 
 
 def _rounded_up(amount: float) -> int:
-    """Return whole units: a client that divides a cpu by three must not be refused, nor get less than it asked for."""
+    """Return whole units: a third of a cpu is neither refused nor cut short."""
     return -int(-round(amount, 6) // 1)
 
 
@@ -119,7 +126,7 @@ def _resolved(app_id: str, path: str) -> str:
     return canonical("/".join(parts))
 
 
-def _check_whole(fields: Fields, app: App, policy: Policy) -> None:
+def _check_whole(fields: Fields, app: App) -> None:
     if app.cmd and app.args:
         fields.problems.add("/", "AppDefinition must contain one of 'cmd' or 'args', not both")
     if not (app.cmd or app.args or app.is_containerized):
@@ -128,18 +135,20 @@ def _check_whole(fields: Fields, app: App, policy: Policy) -> None:
         )
     if app.network is not NetworkKind.HOST and not app.is_containerized:
         fields.problems.add("/networks", "must be the host's for an app without an image")
-    if app.role is not None and app.role not in policy.roles:
-        fields.refuse("role", f"must be one of {', '.join(policy.roles)}")
-    for number, role in enumerate(app.accepted_roles):
-        if role != "*" and role not in policy.roles:
-            allowed = ", ".join(("*", *policy.roles))
-            fields.problems.add(
-                f"/acceptedResourceRoles({number})", f"must be one of {allowed}; got {ascii(role)[:80]}"
-            )
     if fields.text("executor") not in ("", "//cmd"):
         fields.refuse("executor", "must be empty: tasks need no executor")
     for name, why in _UNSUPPORTED.items():
         fields.refuse_unless_empty(name, why)
+
+
+def _check_roles(fields: Fields, app: App, policy: Policy) -> None:
+    if app.role is not None and app.role not in policy.roles:
+        fields.refuse("role", f"must be one of {', '.join(policy.roles)}")
+    allowed = ("*", *policy.roles)
+    for number, role in enumerate(app.accepted_roles):
+        if role not in allowed:
+            message = f"must be one of {', '.join(allowed)}; got {shown(role)}"
+            fields.problems.add(f"/acceptedResourceRoles({number})", message)
 
 
 def merged(current: Json, update: Json) -> dict[str, object]:

@@ -31,7 +31,7 @@ def read_container(container: Fields | None) -> AppContainer | None:
     if container is None:
         return None
     kind = container.choice("type", "DOCKER", ("DOCKER", "MESOS"))
-    docker = container.object("docker")
+    docker = container.nested("docker")
     if docker is None and kind == "DOCKER":
         container.problems.add(f"{container.path}/docker", "must be defined for a container of type DOCKER")
     image = _image(docker) if docker is not None else None
@@ -64,7 +64,7 @@ def _volume(volume: Fields) -> HostVolume:
 def read_check(check: Fields, number_of_ports: int) -> AppCheck:
     """Return one health check."""
     protocol = check.choice("protocol", "HTTP", PROTOCOLS)
-    command = check.object("command")
+    command = check.nested("command")
     text = command.text("value", is_required=True) if command else ""
     if protocol == "COMMAND" and command is None:
         check.problems.add(f"{check.path}/command", "must be defined for a check of protocol COMMAND")
@@ -101,14 +101,14 @@ def _duration(fields: Fields, name: str, default_ms: int, least: float = 0.0) ->
 
 
 def read_backoff(app: Fields) -> tuple[int, float, int]:
-    """Return the first delay, the factor by which it grows and the largest delay, the delays in milliseconds."""
+    """Return the first delay, the factor by which it grows and the largest; delays in milliseconds."""
     first_ms = _duration(app, "backoffSeconds", 1000)
     factor = app.number("backoffFactor", 1.15, 1.0, 1_000_000.0)
     return first_ms, factor, _duration(app, "maxLaunchDelaySeconds", 300_000)
 
 
 def read_kill_grace(app: Fields) -> int | None:
-    """Return the grace between the two signals of a kill in milliseconds, or None where the agent's own shall do."""
+    """Return the grace of a kill in milliseconds, or None where the agent's own shall do."""
     return _duration(app, "taskKillGracePeriodSeconds", 0) if app.has("taskKillGracePeriodSeconds") else None
 
 
@@ -178,7 +178,7 @@ def read_fetch(app: Fields) -> tuple[FetchedFile, ...]:
 
 def read_upgrade(app: Fields) -> UpgradeStrategy:
     """Return the upgrade strategy."""
-    fields = app.object("upgradeStrategy")
+    fields = app.nested("upgradeStrategy")
     if fields is None:
         return UpgradeStrategy()
     return UpgradeStrategy(
@@ -194,7 +194,7 @@ def read_unreachable(app: Fields, value: object) -> UnreachableStrategy | None:
     if value is not None and not isinstance(value, dict):
         app.refuse("unreachableStrategy", 'must be "disabled" or an object')
         return None
-    fields = app.object("unreachableStrategy")
+    fields = app.nested("unreachableStrategy")
     if fields is None:
         return UnreachableStrategy()
     inactive_ms = _duration(fields, "inactiveAfterSeconds", 0)

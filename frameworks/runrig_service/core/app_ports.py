@@ -20,8 +20,8 @@ MAX_PORT = 65_535
 
 def read_networks(app: Fields, container: Fields | None) -> tuple[Network, ...]:
     """Return the networks, one at least; the newest way to write them that is used counts."""
-    docker = container.object("docker") if container else None
-    address = app.object("ipAddress")
+    docker = container.nested("docker") if container else None
+    address = app.nested("ipAddress")
     if app.items("networks"):
         networks = tuple(_network(each) for each in app.objects("networks"))
     elif docker is not None and docker.has("network"):
@@ -52,7 +52,7 @@ def _check_networks(app: Fields, networks: tuple[Network, ...]) -> None:
 
 
 def read_ports(app: Fields, container: Fields | None, network: NetworkKind) -> tuple[AppPort, ...]:
-    """Return the ports; an app that does not mention any has one, unless its network is of containers only."""
+    """Return the ports; an app that mentions none has one, unless its network is of containers only."""
     mappings = _mappings(container)
     if network is NetworkKind.HOST:
         if mappings is not None and mappings[0].items(mappings[1]):
@@ -95,7 +95,7 @@ def _mappings(container: Fields | None) -> tuple[Fields, str] | None:
     """Return where the port mappings stand, if they do."""
     if container is None:
         return None
-    docker = container.object("docker")
+    docker = container.nested("docker")
     if container.items("portMappings") or docker is None or not docker.has("portMappings"):
         return (container, "portMappings") if container.has("portMappings") else None
     return (docker, "portMappings")
@@ -107,8 +107,8 @@ def _container_ports(
     most = app.problems.limits.ports
     if mappings is not None:
         return tuple(_mapping(each, network) for each in mappings[0].objects(mappings[1], most))
-    address = app.object("ipAddress")
-    discovery = address.object("discovery") if address else None
+    address = app.nested("ipAddress")
+    discovery = address.nested("discovery") if address else None
     if discovery is not None and discovery.has("ports"):
         return tuple(_discovered(each) for each in discovery.objects("ports", most))
     return (AppPort(host_port=0),) if network is NetworkKind.BRIDGE else ()

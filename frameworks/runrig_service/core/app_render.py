@@ -1,4 +1,4 @@
-"""Writes an app as Marathon's clients read it: what is not set is left out, since strict clients refuse what they do not know."""
+"""Writes an app as Marathon's clients read it: what is not set is left out, as strict clients refuse it."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 """The variables that Marathon gives its tasks, as far as they are known before an offer fits.
 
-`PORT…` and `HOST` are known at the match: the SDK sets those. See Marathon's page "Task environment variables".
+`PORT…` and `HOST` are known at the match: the SDK sets those. See Marathon's page "Task environment
+variables".
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import re
 
 from runrig.ids import TaskId
-from runrig_service.core.app import App, Pairs
+from runrig_service.core.app import App, NetworkKind, Pairs
 
 MAX_LABEL_VALUE = 512
 """Labels with longer values are not given to tasks, as in Marathon."""
@@ -47,11 +48,11 @@ def _labels(labels: Pairs) -> dict[str, str]:
 
 
 def _container_ports(app: App) -> dict[str, str]:
-    """Return the ports of an app whose ports are all its containers' own: the SDK takes none from the offer for it."""
+    """Return the variables of an app whose ports are all its containers' own: none comes from an offer."""
     if (
         not app.ports
         or any(port.host_port is not None for port in app.ports)
-        or not app.network == "container"
+        or app.network is not NetworkKind.CONTAINER
     ):
         return {}
     numbers = [str(port.container_port) for port in app.ports]

@@ -16,7 +16,7 @@ from runrig.errors import Conflict, InvalidInput, NotFound
 
 
 class InvalidApp(InvalidInput):
-    """`problems` maps the path of each field that is wrong, such as `/container/docker/image`, to what is wrong."""
+    """`problems` maps the path of each wrong field, such as `/container/docker/image`, to what is wrong."""
 
     def __init__(self, problems: Mapping[str, tuple[str, ...]]) -> None:
         path = next(iter(problems))

@@ -1,7 +1,7 @@
 """Reads fields of JSON that strangers wrote: each problem is noted with its path, and reading goes on.
 
-A field that is null counts as absent, since clients send nulls; unknown fields are not looked at. What is returned for
-a field with a problem is its default: nobody gets to see it, as the whole object is refused.
+A field that is null counts as absent, since clients send nulls; unknown fields are not looked at. What is
+returned for a field with a problem is its default: nobody gets to see it, as the whole object is refused.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from collections.abc import Iterator, Mapping
 
 from runrig_service.core.errors import InvalidApp
 from runrig_service.core.limits import Limits
-
 
 MAX_KEY_LENGTH = 255
 
@@ -48,6 +47,14 @@ class Fields:
         self._values = values
         self.path = path
         self.problems = problems
+
+    def __len__(self) -> int:
+        """Return how many fields there are."""
+        return len(self._values)
+
+    def names(self) -> list[str]:
+        """Return the names of the fields that are not null."""
+        return [name for name, value in self._values.items() if value is not None]
 
     def has(self, name: str) -> bool:
         """Say whether the field is there and not null."""
@@ -119,7 +126,7 @@ class Fields:
             return default
         return str(value)
 
-    def object(self, name: str) -> Fields | None:
+    def nested(self, name: str) -> Fields | None:
         """Return the fields of an object, or None where there is none."""
         value = self._values.get(name)
         if value is None:
@@ -159,24 +166,22 @@ class Fields:
 
     def text_map(self, name: str, most: int | None = None) -> tuple[tuple[str, str], ...]:
         """Return a map of text to text, ascending by key; nulls are left out."""
-        fields = self.object(name)
+        fields = self.nested(name)
         if fields is None:
             return ()
         most = self.problems.limits.list_length if most is None else most
-        if len(fields._values) > most:
+        if len(fields) > most:
             self.problems.add(f"{self.path}/{name}", f"must have at most {most} entries")
             return ()
         pairs = []
-        for key, value in fields._values.items():
-            if value is None:
-                continue
+        for key in fields.names():
             if not key or len(key) > MAX_KEY_LENGTH or not _is_unicode(key) or "\0" in key:
                 self.problems.add(
                     f"{self.path}/{name}",
                     f"keys must have 1 to {MAX_KEY_LENGTH} characters; got {shown(key)}",
                 )
             else:
-                pairs.append((key, fields._checked_text(key, value)))
+                pairs.append((key, fields.text(key)))
         return tuple(sorted(pairs))
 
     def refuse_unless_empty(self, name: str, why: str) -> None:

@@ -45,7 +45,7 @@ _NETWORKS = {
 _KINDS = {"COMMAND": CheckKind.COMMAND, "HTTP": CheckKind.HTTP, "HTTPS": CheckKind.HTTP, "TCP": CheckKind.TCP}
 
 Values = Mapping[str, str]
-"""The value of an attribute that the instances of an app gather on, by attribute (`CLUSTER` without a value)."""
+"""The values that the instances of an app gather on, by attribute (`CLUSTER` without a value)."""
 
 
 def want(app: App, task_id: TaskId, version: str, policy: Policy, gathered: Values | None = None) -> Want:
@@ -61,7 +61,7 @@ def want(app: App, task_id: TaskId, version: str, policy: Policy, gathered: Valu
             if not _is_open(each, gathered or {})
         ),
         group=app.app_id,
-        role=app.role or policy.roles[0],
+        role=app.role if app.role in policy.roles else policy.roles[0],
         placement=Placement.SPREAD,
     )
 

@@ -68,4 +68,4 @@ class Policy:
     """Versions of each app that can be rolled back to; those that instances still run come on top."""
 
     service_ports: tuple[int, int] = (10_000, 20_000)
-    """The range, both ends included, from which apps are given service ports that they do not choose themselves."""
+    """The range, ends included, of the service ports given to apps that do not choose their own."""

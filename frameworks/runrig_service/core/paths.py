@@ -1,7 +1,7 @@
 """Ids of apps are paths, `/shop/web`; ids of their instances are `shop_web.instance-<digest>-<number>`.
 
-The number comes from one durable counter, so that no id is given twice, even to an app that was deleted and made
-again; the digest of app and version only keeps ids of stores that were lost and begun anew apart.
+The number comes from one durable counter, so that no id is given twice, even to an app that was deleted and
+made again; the digest of app and version only keeps ids of stores that were lost and begun anew apart.
 """
 
 from __future__ import annotations
@@ -31,10 +31,7 @@ def path_problem(path: str) -> str | None:
         return f"must be a path of 1 to {MAX_PATH_LENGTH} characters, such as /shop/web"
     parts = path[1:].split("/")
     if not all(_PART.match(part) for part in parts):
-        return (
-            "must fully match regular expression '^(\\/?((\\.\\.)|(([a-z0-9]|[a-z0-9][a-z0-9\\-]*[a-z0-9])\\.)*"
-            "([a-z0-9]|[a-z0-9][a-z0-9\\-]*[a-z0-9]))?($|\\/))+$': parts of small letters, digits, `-` and `.`"
-        )
+        return "must have parts of small letters, digits, `-` and `.`, not at an end of it"
     if parts[-1] in RESERVED_NAMES:
         return f"must not end with any of the following reserved keywords: {', '.join(RESERVED_NAMES)}"
     return None

@@ -51,6 +51,10 @@ class Cluster:
         self.filters = Filters(settings.filters_per_agent_and_framework)
         self.dirty: dict[AgentId, Agent] = {}
         """Agents whose free resources may have somebody to go to; the allocator empties it."""
+        self.silent: dict[AgentId, Agent] = {}
+        """Agents that are expected back: disconnected, or not heard of since this leadership began."""
+        self.absent: dict[FrameworkId, Framework] = {}
+        """Frameworks without a scheduler, whose failover deadline runs."""
         self.tasks_alive = 0
         self.touched: dict[tuple[str, str, str], None] | None = None
         """What changed since a watcher last looked: (kind, id, framework id); None while nobody watches."""
@@ -283,10 +287,18 @@ class Cluster:
         return framework.tasks.get(key[1]) if framework is not None else None
 
     def say(
-        self, task: Task, state: TaskState, reason: Reason, message: str, now: float, source: Source = Source.MASTER
+        self,
+        task: Task,
+        state: TaskState,
+        reason: Reason,
+        message: str,
+        now: float,
+        source: Source = Source.MASTER,
     ) -> None:
         """Make an update of the master's own and send it (rule 9: no number, not retried)."""
-        update = self.own_update(task.framework.id, task.id, task.agent.id, state, reason, message, now, source)
+        update = self.own_update(
+            task.framework.id, task.id, task.agent.id, state, reason, message, now, source
+        )
         was_terminal = task.state.is_terminal
         task.learn(update)
         if update.state.is_terminal and not was_terminal:
@@ -346,6 +358,10 @@ def _remainder(have: Resources, taken: Resources) -> Resources:
         max(0, have.disk_mib - taken.disk_mib),
         max(0, have.gpus - taken.gpus),
         have.ports,
-        tuple((name, amount - custom.get(name, 0)) for name, amount in have.custom if amount > custom.get(name, 0)),
+        tuple(
+            (name, amount - custom.get(name, 0))
+            for name, amount in have.custom
+            if amount > custom.get(name, 0)
+        ),
     )
     return left.less_ports(taken.ports)

@@ -72,7 +72,9 @@ def _plan(cluster: Cluster, framework: Framework, call: Accept) -> list[_Plan]:
     used_ids: set[TaskId] = set()
     plans = []
     for group in call.groups:
-        plan = _Plan(group, [offer for id_ in group.offer_ids if (offer := framework.offers.get(id_)) is not None])
+        plan = _Plan(
+            group, [offer for id_ in group.offer_ids if (offer := framework.offers.get(id_)) is not None]
+        )
         plan.problem = _offers_problem(plan, used_offers)
         used_offers.update(group.offer_ids)
         if not plan.problem:
@@ -95,7 +97,9 @@ def _offers_problem(plan: _Plan, used: set[str]) -> str:
         return f"offer {twice} is named twice"
     stray = next((offer for offer in plan.offers if offer.agent.id != group.agent_id), None)
     if stray is not None:
-        return f"offer {stray.id} is of agent {stray.agent.id}, not of {group.agent_id} as the launch group says"
+        return (
+            f"offer {stray.id} is of agent {stray.agent.id}, not of {group.agent_id} as the launch group says"
+        )
     if len({offer.role for offer in plan.offers}) > 1:
         return "the offers of a launch group must be of one role"
     return ""
@@ -137,7 +141,9 @@ def _refuse_group(
     plan.refused.extend(refused)
     for task in good:
         used_ids.discard(task.task_id)
-        plan.refused.append((task, Reason.TASK_GROUP_REFUSED, f"task {bad} of the same task group was refused"))
+        plan.refused.append(
+            (task, Reason.TASK_GROUP_REFUSED, f"task {bad} of the same task group was refused")
+        )
 
 
 def _task_problem(
@@ -147,19 +153,28 @@ def _task_problem(
     if problem is not None:
         return Reason.INVALID_TASK, f"task_id: {task.task_id!r} is not allowed; allowed: {problem}"
     if task.task_id in used_ids or task.task_id in framework.tasks or task.task_id in framework.ended:
-        return Reason.TASK_ID_USED, f"task_id: {task.task_id!r} was used before; each run needs an id of its own"
+        return (
+            Reason.TASK_ID_USED,
+            f"task_id: {task.task_id!r} was used before; each run needs an id of its own",
+        )
     try:
         checked_resources("resources", task.resources)
     except InvalidInput as error:
         return Reason.INVALID_TASK, str(error)
     if task.resources.is_empty:
-        return Reason.INVALID_TASK, "resources: nothing is asked; allowed: some cpu, memory or another resource"
+        return (
+            Reason.INVALID_TASK,
+            "resources: nothing is asked; allowed: some cpu, memory or another resource",
+        )
     short = left.shortfall(task.resources)
     if short:
         text = ", ".join(f"{name} by {amount}" for name, amount in short.items())
         return Reason.INVALID_TASK, f"resources: what the offers have left is short of {text}"
     if cluster.tasks_alive + len(used_ids) >= cluster.settings.max_tasks:
-        return Reason.INVALID_TASK, f"the cluster runs {cluster.settings.max_tasks} tasks, its bound (max_tasks)"
+        return (
+            Reason.INVALID_TASK,
+            f"the cluster runs {cluster.settings.max_tasks} tasks, its bound (max_tasks)",
+        )
     return None
 
 
@@ -168,7 +183,14 @@ def _refuse_all(cluster: Cluster, framework: Framework, plans: list[_Plan], now:
     why = next(plan.problem or plan.refused[0][2] for plan in plans if plan.problem or plan.refused)
     for plan in plans:
         reason = Reason.INVALID_OFFERS if plan.problem else Reason.ATOMIC_ACCEPT_REFUSED
-        _drop(cluster, framework, plan, reason, plan.problem or f"nothing of the atomic accept was launched: {why}", now)
+        _drop(
+            cluster,
+            framework,
+            plan,
+            reason,
+            plan.problem or f"nothing of the atomic accept was launched: {why}",
+            now,
+        )
 
 
 def _drop(cluster: Cluster, framework: Framework, plan: _Plan, reason: Reason, why: str, now: float) -> None:

@@ -30,7 +30,7 @@ class CoreSettings:
     max_frameworks: int = 10_000
     """More are refused."""
     max_tasks: int = 1_000_000
-    """More tasks that have not ended are refused as TASK_DROPPED."""
+    """More tasks that have not ended are refused as TASK_ERROR."""
     max_roles_per_framework: int = 100
     """More are refused."""
     max_demands_per_role: int = 10_000

@@ -20,7 +20,9 @@ def update_came(cluster: Cluster, agent: Agent, update: StatusUpdate) -> None:
     if task is None:
         _pass_on_unknown(cluster, agent, framework, update)
     elif task.agent is not agent:
-        cluster.note("update of a task that runs elsewhere", task=task.id, agent=agent.id, elsewhere=task.agent.id)
+        cluster.note(
+            "update of a task that runs elsewhere", task=task.id, agent=agent.id, elsewhere=task.agent.id
+        )
     elif update.number <= task.acknowledged:
         _acknowledge_again(cluster, task, update.number)
     else:
@@ -50,7 +52,7 @@ def _settle_for_removed(cluster: Cluster, agent: Agent, update: StatusUpdate) ->
     if task is not None and not task.state.is_terminal:
         task.latest = update.number
         task.learn(update)
-        if task.state.is_terminal:
+        if update.state.is_terminal:
             cluster.end_task(task)
             cluster.forget_task(task)
         cluster.touch("task", task.id, update.framework_id)
@@ -96,7 +98,7 @@ def kill(
     if task is None:
         reconcile(cluster, framework, (TaskReference(task_id),), now)
     elif task.state.is_terminal:
-        cluster.tell_update(framework, _answer(cluster, task, now))
+        cluster.tell_update(framework, _answer(task, now))
     else:
         task.kill_reason = reason
         task.kill_grace_ms = _shorter(task.kill_grace_ms, grace_ms)
@@ -124,7 +126,9 @@ def not_here(cluster: Cluster, agent: Agent, report: TaskNotHere, now: float) ->
 def lose(cluster: Cluster, task: Task, now: float) -> None:
     """End a task that its agent does not have: dropped if the agent never spoke of it, else lost (rule 11)."""
     if task.latest == 0:
-        cluster.say(task, TaskState.TASK_DROPPED, Reason.LAUNCH_LOST, "the launch never reached the agent", now)
+        cluster.say(
+            task, TaskState.TASK_DROPPED, Reason.LAUNCH_LOST, "the launch never reached the agent", now
+        )
     else:
         text = "the agent came back without it; look for its work directory having been cleared"
         cluster.say(task, TaskState.TASK_LOST, Reason.AGENT_FORGOT_TASK, text, now)
@@ -132,32 +136,32 @@ def lose(cluster: Cluster, task: Task, now: float) -> None:
     cluster.forget_task(task)
 
 
-def reconcile(cluster: Cluster, framework: Framework, references: tuple[TaskReference, ...], now: float) -> None:
+def reconcile(
+    cluster: Cluster, framework: Framework, references: tuple[TaskReference, ...], now: float
+) -> None:
     """Answer what is known of tasks (rule 14)."""
     if not references:
-        for task in list(framework.tasks.values()):
-            _answer_known(cluster, framework, task, now)
+        for known in list(framework.tasks.values()):
+            cluster.tell_update(framework, _answer(known, now))
         return
     recovering: list[TaskReference] = []
     for reference in references:
         task = framework.tasks.get(reference.task_id) or framework.ended.get(reference.task_id)
         if task is not None:
-            _answer_known(cluster, framework, task, now)
+            cluster.tell_update(framework, _answer(task, now))
         elif _is_recovering(cluster, reference.agent_id):
             recovering.append(reference)
         else:
             state, reason, text = _verdict(cluster, reference.agent_id)
-            update = cluster.own_update(framework.id, reference.task_id, reference.agent_id, state, reason, text, now)
+            update = cluster.own_update(
+                framework.id, reference.task_id, reference.agent_id, state, reason, text, now
+            )
             cluster.tell_update(framework, update)
     if recovering:
         cluster.tell(framework, TasksRecovering(tuple(recovering)))
 
 
-def _answer_known(cluster: Cluster, framework: Framework, task: Task, now: float) -> None:
-    cluster.tell_update(framework, _answer(cluster, task, now))
-
-
-def _answer(cluster: Cluster, task: Task, now: float) -> StatusUpdate:
+def _answer(task: Task, now: float) -> StatusUpdate:
     status = task.status
     return StatusUpdate(
         task.framework.id,

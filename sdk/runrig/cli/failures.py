@@ -1,4 +1,4 @@
-"""What a failed command says and ends with: one line that tells what to do next, and a documented exit code."""
+"""What a failed command says, one line that tells what to do next, and what it ends with."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Failure(click.ClickException):
 
     def __init__(self, message: str, exit_code: int) -> None:
         super().__init__(message)
-        self.exit_code = exit_code
+        self.exit_code = exit_code  # type: ignore[misc]  # click reads it from the instance
 
     def show(self, file: IO[Any] | None = None) -> None:
         """Print the line."""
@@ -63,13 +63,13 @@ def failure_of(error: Exception) -> Failure | None:
 
 
 def is_of(module: str, name: str, error: Exception) -> bool:
-    """Say whether `error` is of a class of `module`, without importing it: unloaded, it cannot have been raised."""
+    """Say whether `error` is of a class of `module`, which is not imported: unloaded, it raised nothing."""
     kind = getattr(sys.modules.get(module), name, None)
     return kind is not None and isinstance(error, kind)
 
 
 def _of_rpc(error: Exception) -> Failure:
-    """Map a gRPC status that no client translated: the code by its name, since grpc may not be imported here."""
+    """Map a gRPC status that no client translated: by its name, since this module does not import grpc."""
     code = getattr(getattr(error, "code", lambda: None)(), "name", "UNKNOWN")
     details = getattr(error, "details", lambda: "")() or "no details"
     exits = {
@@ -88,7 +88,9 @@ def _of_rpc(error: Exception) -> Failure:
     if code == "UNAVAILABLE":
         return Failure(f"no answer: {details}; {NO_MASTER}", EXIT_UNREACHABLE)
     if code == "UNIMPLEMENTED":
-        return Failure(f"the server does not know this call: {details}; is it older than this client?", EXIT_CONFLICT)
+        return Failure(
+            f"the server does not know this call: {details}; is it older than this client?", EXIT_CONFLICT
+        )
     return Failure(details, exits.get(code, EXIT_TASK_FAILED))
 
 

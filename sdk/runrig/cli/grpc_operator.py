@@ -4,8 +4,8 @@
         for task in await operator.tasks():
             ...
 
-Raises Unavailable when no master answers, TimedOut when one does not answer in time, NotFound and Conflict for what
-it refuses; a grpc.RpcError for the rest, whose details say what is allowed.
+Raises Unavailable when no master answers, TimedOut when one does not answer in time, NotFound and Conflict
+for what it refuses; a grpc.RpcError for the rest, whose details say what is allowed.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ import grpc
 
 from runrig.cli import views
 from runrig.cli.failures import NO_MASTER
+from runrig.cli.grpc_views import agent_view, framework_view, offer_view, role_view, task_view
 from runrig.cli.prefixes import find
 from runrig.cli.settings import addresses
 from runrig.errors import Conflict, NotFound, TimedOut, Unavailable
 from runrig.tasks import TaskState
-from runrig.cli.grpc_views import agent_view, framework_view, offer_view, role_view, task_view
 from runrig.v1 import operator_pb2, operator_pb2_grpc
 
 if TYPE_CHECKING:
@@ -94,7 +94,9 @@ class Operator:
         """List the frameworks by name."""
         request = operator_pb2.ListFrameworksRequest(include_completed=include_completed)
         answer = await self._ask(request, lambda stub: stub.ListFrameworks)
-        return sorted(map(framework_view, answer.frameworks), key=lambda framework: (framework.name, framework.id))
+        return sorted(
+            map(framework_view, answer.frameworks), key=lambda framework: (framework.name, framework.id)
+        )
 
     async def roles(self) -> list[views.RoleView]:
         """List the roles by path."""
@@ -133,7 +135,7 @@ class Operator:
             request.page_token = answer.next_page_token
 
     async def task(self, given: str, framework_id: str = "") -> views.TaskView:
-        """Return the task with an id or the unique prefix of one: a live one if it fits, otherwise one that ended.
+        """Return the task with an id or the unique prefix of one: a live one if any, else one that ended.
 
         Raises NotFound, or InvalidInput when several fit.
         """
@@ -142,11 +144,13 @@ class Operator:
         return find("task", given, found, lambda task: task.id)
 
     async def agent(self, given: str) -> views.AgentView:
-        """Return the agent with an id, the unique prefix of one, or a hostname; raise NotFound or InvalidInput."""
-        return find("agent", given, await self.agents(), lambda agent: agent.id, also=lambda agent: agent.hostname)
+        """Return the agent with an id, its unique prefix, or a hostname; raise NotFound or InvalidInput."""
+        return find(
+            "agent", given, await self.agents(), lambda agent: agent.id, also=lambda agent: agent.hostname
+        )
 
     async def framework(self, given: str, *, include_completed: bool = False) -> views.FrameworkView:
-        """Return the framework with an id, the unique prefix of one, or a name; raise NotFound or InvalidInput."""
+        """Return the framework with an id, its unique prefix, or a name; raise NotFound or InvalidInput."""
         found = await self.frameworks(include_completed=include_completed)
         return find("framework", given, found, lambda each: each.id, also=lambda each: each.name)
 
@@ -240,7 +244,7 @@ def _leader(error: grpc.aio.AioRpcError) -> str:
 
 
 async def _is_reached(channel: grpc.aio.Channel) -> bool:
-    """Say whether a connection stands, at once when it is refused, within CONNECT_TIMEOUT_S when all is silent."""
+    """Say whether a connection stands: at once when refused, after CONNECT_TIMEOUT_S when all is silent."""
     deadline = time.monotonic() + CONNECT_TIMEOUT_S
     state = channel.get_state(try_to_connect=True)
     while state is not grpc.ChannelConnectivity.READY:

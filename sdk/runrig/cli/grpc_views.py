@@ -1,18 +1,17 @@
-"""The operator service's messages as plain data. What a newer master says and this version does not know is shown as
-it is: a client for people must not fail over it."""
+"""The operator service's messages as plain data.
+
+What a newer master says and this version does not know is shown as it is: a client for people must not fail
+over it.
+"""
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Callable
+from typing import Any
 
 from runrig._wire.common import attributes_from_wire, labels_from_wire, resources_from_wire
 from runrig.cli.views import AgentView, FrameworkView, OfferView, RoleView, TaskView
 from runrig.v1 import operator_pb2, tasks_pb2
-
-
-class _Enumeration(Protocol):
-    def Name(self, number: int) -> str:  # noqa: N802  (protobuf's name)
-        """Return the name of a number; raise ValueError."""
 
 
 def agent_view(message: operator_pb2.Agent) -> AgentView:
@@ -20,7 +19,7 @@ def agent_view(message: operator_pb2.Agent) -> AgentView:
     return AgentView(
         message.agent_id,
         message.hostname,
-        _name(operator_pb2.AgentState, message.state, "AGENT_STATE_") or "UNSPECIFIED",
+        _name(operator_pb2.AgentState.Name, message.state, "AGENT_STATE_") or "UNSPECIFIED",
         message.address,
         message.http_address,
         attributes_from_wire(message.attributes),
@@ -28,7 +27,7 @@ def agent_view(message: operator_pb2.Agent) -> AgentView:
         resources_from_wire(message.used),
         resources_from_wire(message.offered),
         resources_from_wire(message.free),
-        tuple(_name(tasks_pb2.RuntimeKind, each, "RUNTIME_KIND_").lower() for each in message.runtimes),
+        tuple(_name(tasks_pb2.RuntimeKind.Name, each, "RUNTIME_KIND_").lower() for each in message.runtimes),
         message.version,
         message.tasks,
         message.since_unix_ms,
@@ -41,7 +40,7 @@ def framework_view(message: operator_pb2.Framework) -> FrameworkView:
         message.framework_id,
         message.name,
         tuple(message.roles),
-        _name(operator_pb2.FrameworkState, message.state, "FRAMEWORK_STATE_") or "UNSPECIFIED",
+        _name(operator_pb2.FrameworkState.Name, message.state, "FRAMEWORK_STATE_") or "UNSPECIFIED",
         message.connected,
         tuple(sorted(message.tasks_by_state.items())),
         tuple(message.suppressed_roles),
@@ -91,11 +90,11 @@ def task_view(message: operator_pb2.Task) -> TaskView:
         message.agent_id,
         message.hostname,
         message.role,
-        _name(tasks_pb2.TaskState, message.state, "") or "TASK_UNKNOWN",
-        _name(tasks_pb2.Reason, message.reason, "REASON_") or None,
-        _name(tasks_pb2.Source, message.source, "SOURCE_").lower() or None,
+        _name(tasks_pb2.TaskState.Name, message.state, "") or "TASK_UNKNOWN",
+        _name(tasks_pb2.Reason.Name, message.reason, "REASON_") or None,
+        _name(tasks_pb2.Source.Name, message.source, "SOURCE_").lower() or None,
         message.message,
-        _name(tasks_pb2.RuntimeKind, message.runtime, "RUNTIME_KIND_").lower() or None,
+        _name(tasks_pb2.RuntimeKind.Name, message.runtime, "RUNTIME_KIND_").lower() or None,
         message.container_id,
         message.pid,
         resources_from_wire(message.resources),
@@ -109,11 +108,11 @@ def task_view(message: operator_pb2.Task) -> TaskView:
     )
 
 
-def _name(kind: _Enumeration, number: int, prefix: str) -> str:
-    """Return the name of a number without its prefix; "" for the zero, the number itself when it is not known."""
+def _name(kind: Callable[[Any], str], number: int, prefix: str) -> str:
+    """Return the name of a number without its prefix; "" for zero, the number when it has no name."""
     if number == 0:
         return ""
     try:
-        return kind.Name(number).removeprefix(prefix)
+        return kind(number).removeprefix(prefix)
     except ValueError:
         return str(number)

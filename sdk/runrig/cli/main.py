@@ -10,9 +10,9 @@ from typing import Any
 
 import click
 
-from runrig.cli.failures import EXIT_CODES, EXIT_INTERRUPTED, EXIT_USAGE, Failure, failure_of
+from runrig.cli.failures import EXIT_CODES, EXIT_INTERRUPTED, Failure, failure_of
 from runrig.cli.settings import Defaults, load
-from runrig.errors import RunrigError
+from runrig.errors import EXIT_USAGE, RunrigError
 
 BRANCHES = "runrig.commands"
 """The group of entry points that packages hang their commands on."""
@@ -48,11 +48,15 @@ TWIGS = {
 class Trunk(click.Group):
     """A group that imports a command when it is called, and explains what goes wrong in it."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  (click's signature)
         """Name Runrig's own commands in their order, then those that other packages add."""
-        return [*TWIGS, *sorted({entry.name for entry in entry_points(group=BRANCHES)} - set(TWIGS)), *self.commands]
+        return [
+            *TWIGS,
+            *sorted({entry.name for entry in entry_points(group=BRANCHES)} - set(TWIGS)),
+            *self.commands,
+        ]
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
         """Import the command `cmd_name`; raise Failure when its package is not installed."""
         if cmd_name in self.commands:
             return self.commands[cmd_name]
@@ -63,7 +67,10 @@ class Trunk(click.Group):
         if branch is not None:
             return _imported(cmd_name, branch)
         if twig is not None:
-            raise Failure(f"`runrig {cmd_name}` is not installed; install it: pip install 'runrig[{cmd_name}]'", EXIT_USAGE)
+            raise Failure(
+                f"`runrig {cmd_name}` is not installed; install it: pip install 'runrig[{cmd_name}]'",
+                EXIT_USAGE,
+            )
         return None
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -72,7 +79,7 @@ class Trunk(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl(rows)
 
-    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         """Write where settings come from and what exit codes mean."""
         with formatter.section("Settings"):
             formatter.write_text(
@@ -114,7 +121,7 @@ def _imported(name: str, place: EntryPoint) -> click.Command:
         if error.name and error.name.startswith("runrig.cli"):
             raise Failure(f"`runrig {name}` is not part of this version", EXIT_USAGE) from error
         raise Failure(
-            f"`runrig {name}` needs {error.name}, which is not installed; install it: pip install 'runrig[{name}]'",
+            f"`runrig {name}` needs {error.name}, not installed here: pip install 'runrig[{name}]'",
             EXIT_USAGE,
         ) from error
     assert isinstance(command, click.Command), f"{place.value} is no click command"
@@ -148,10 +155,15 @@ def _print_version(ctx: click.Context, _parameter: click.Parameter, wanted: bool
     help="TOML file with settings.  [default: ~/.config/runrig/config.toml]",
 )
 @click.option(
-    "--version", is_flag=True, is_eager=True, expose_value=False, callback=_print_version, help="Print the version."
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_print_version,
+    help="Print the version.",
 )
-def main(config: Path | None) -> None:  # noqa: ARG001  (read by its callback)
-    """Runrig, a two-level cluster scheduler: one master offers, agents run, frameworks decide.
+def main(config: Path | None) -> None:
+    r"""Runrig, a two-level cluster scheduler: one master offers, agents run, frameworks decide.
 
     \b
     runrig dev --agents 3               a cluster to try things on

@@ -1,7 +1,7 @@
 """How commands print: one way for all of them, the service's and the batch framework's too.
 
-Data goes to stdout, everything else to stderr (`hint`). A list is described once, as columns over plain objects;
-`-o` chooses the form:
+Data goes to stdout, everything else to stderr (`hint`). A list is described once, as columns over plain
+objects; `-o` chooses the form:
 
     (none)   a table to a terminal, cut to its width; tab-separated lines with a heading when piped
     table    an aligned table even when piped, nothing cut
@@ -35,7 +35,9 @@ from runrig.cli.prefixes import shortest
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
 
-SHORT_ID = 8  # characters of an id that are kept when a table is too wide: enough to be unique and to be typed
+SHORT_ID = (
+    8  # characters of an id that are kept when a table is too wide: enough to be unique and to be typed
+)
 NARROWEST = 6  # a text column is never cut below this
 GAP = "  "
 ELLIPSIS = "…"
@@ -53,14 +55,14 @@ class Form(StrEnum):
     NAME = "name"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)  # with slots, `Column[Job](...)` could not note its type
 class Column(Generic[T]):
     """One column: `text` says what an item has there; "" and None are printed as `-`."""
 
     title: str
     text: Callable[[T], object]
     kind: Kind = "text"
-    """`id` may be shortened to a unique prefix, `text` cut; `number` stands to the right; `state` has a colour."""
+    """`id` may be shortened to a unique prefix, `text` cut; `number` stands right; `state` has a colour."""
     wide: bool = False
     """Only with `-o wide`."""
 
@@ -117,7 +119,7 @@ def hint(text: str) -> None:
 
 
 def as_json(item: object) -> object:
-    """Return what JSON can say of an item: its own `as_json()`, the fields of a dataclass, or the item itself."""
+    """Return what JSON says of an item: its own `as_json()`, the fields of a dataclass, or the item."""
     own = getattr(item, "as_json", None)
     if callable(own):
         return own()
@@ -216,16 +218,33 @@ def _print_coloured(
     for title, kind, width in zip(titles, kinds, widths, strict=True):
         table.add_column(title, justify="right" if kind == "number" else "left", width=width, no_wrap=True)
     for row in rows:
-        table.add_row(
-            *(Text(text, style=_style(kind, text)) for text, kind in zip(row, kinds, strict=True))
-        )
+        table.add_row(*(Text(text, style=_style(kind, text)) for text, kind in zip(row, kinds, strict=True)))
     console.print(table)
 
 
 _COLOURS = {
     "green": {"RUNNING", "ACTIVE", "FINISHED", "HEALTHY", "DONE", "SUCCEEDED", "READY"},
-    "yellow": {"STAGING", "STARTING", "KILLING", "RECOVERING", "DISCONNECTED", "DEACTIVATED", "WAITING", "DEPLOYING"},
-    "red": {"FAILED", "ERROR", "LOST", "DROPPED", "UNREACHABLE", "GONE", "GONE_BY_OPERATOR", "UNKNOWN", "UNHEALTHY"},
+    "yellow": {
+        "STAGING",
+        "STARTING",
+        "KILLING",
+        "RECOVERING",
+        "DISCONNECTED",
+        "DEACTIVATED",
+        "WAITING",
+        "DEPLOYING",
+    },
+    "red": {
+        "FAILED",
+        "ERROR",
+        "LOST",
+        "DROPPED",
+        "UNREACHABLE",
+        "GONE",
+        "GONE_BY_OPERATOR",
+        "UNKNOWN",
+        "UNHEALTHY",
+    },
 }
 
 

@@ -20,7 +20,7 @@ def find(
     *,
     also: Callable[[T], str] | None = None,
 ) -> T:
-    """Return the one item whose id is `given` or begins with it, or whose other name (`also`) is exactly `given`.
+    """Return the one item whose id is `given` or begins with it, or whose other name (`also`) is `given`.
 
     Raises NotFound, or InvalidInput that names what `given` may mean.
 
@@ -36,12 +36,14 @@ def find(
         if len(found) == 1:
             return found[0]
         if found:
-            raise InvalidInput(kind, given, f"one of them: it may mean {_some([identity(item) for item in found])}")
+            raise InvalidInput(
+                kind, given, f"one of them: it may mean {_some([identity(item) for item in found])}"
+            )
     raise NotFound(kind, given, f"`runrig {kind}s ls` lists those there are")
 
 
 def shortest(ids: Sequence[str], least: int) -> dict[str, str]:
-    """Map each id to its shortest prefix of at least `least` characters that no other of `ids` begins with."""
+    """Map each id to its shortest prefix of at least `least` characters that no other begins with."""
     short = {}
     ordered = sorted(set(ids))
     for place, one in enumerate(ordered):
@@ -54,7 +56,8 @@ def shortest(ids: Sequence[str], least: int) -> dict[str, str]:
 def _shared(one: str, other: str) -> int:
     """Count the characters that both begin with."""
     return next(
-        (place for place, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other))
+        (place for place, (a, b) in enumerate(zip(one, other, strict=False)) if a != b),
+        min(len(one), len(other)),
     )
 
 

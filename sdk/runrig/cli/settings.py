@@ -10,8 +10,8 @@
     [service.run]                          # options of `runrig service run`
     listen = "0.0.0.0:8080"
 
-A variable is named after its option: RUNRIG_MASTER, RUNRIG_SERVICE, RUNRIG_BATCH and RUNRIG_OUTPUT for every command,
-others after their command too: RUNRIG_AGENT_WORK_DIR, RUNRIG_SERVICE_RUN_LISTEN.
+A variable is named after its option: RUNRIG_MASTER, RUNRIG_SERVICE, RUNRIG_BATCH and RUNRIG_OUTPUT for every
+command, others after their command too: RUNRIG_AGENT_WORK_DIR, RUNRIG_SERVICE_RUN_LISTEN.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What the master tells of its cluster, as plain data; `as_json` says it to programs.
 
-Ids are named `id`; amounts keep their units in their names; times are ISO 8601 in UTC; what is not known is null.
+Ids are named `id`; amounts keep their units in their names; times are ISO 8601 in UTC; the unknown is null.
 """
 
 from __future__ import annotations
@@ -253,7 +253,9 @@ def iso(unix_ms: int) -> str | None:
     """Return a time as 2026-11-21T20:41:00.123Z; None for 0, which stands for never."""
     if not unix_ms:
         return None
-    return datetime.fromtimestamp(unix_ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return (
+        datetime.fromtimestamp(unix_ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    )
 
 
 def cpus_text(resources: Resources) -> str:

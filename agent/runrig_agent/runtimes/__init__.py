@@ -1,0 +1,1 @@
+"""The runtimes: what runs tasks, behind the interface of `runrig_agent.runtime`."""

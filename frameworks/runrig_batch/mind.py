@@ -1,0 +1,50 @@
+"""What the edges need of the SDK's framework and of an agent's sandbox: as little as a test can stand in for."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Literal, Protocol, TypeVar
+
+from runrig.ids import FrameworkId, TaskId
+
+T = TypeVar("T")
+
+Stream = Literal["stdout", "stderr"]
+Wanted = Literal["stdout", "stderr", "both"]
+
+
+class Mind(Protocol):
+    """The running logic; `runrig.framework.Framework` is one."""
+
+    async def ask(self, question: object) -> object:
+        """Return the answer's value, or raise it if it is an exception."""
+
+    def tell(self, event: object) -> None:
+        """Hand an event over."""
+
+    @property
+    def is_connected(self) -> bool:
+        """Say whether the framework is subscribed."""
+
+    @property
+    def framework_id(self) -> FrameworkId:
+        """Return the id that the master gave, or an empty one before it did."""
+
+
+class Sandboxes(Protocol):
+    """The output of tasks, on their agents."""
+
+    def read(
+        self, address: str, task_id: TaskId, wanted: Wanted, *, follow: bool
+    ) -> AsyncIterator[tuple[Stream, bytes]]:
+        """Yield pieces of output from its beginning; with `follow` until the task has ended.
+
+        Raises NotFound when the agent has nothing of this task (any more), Unavailable when it does not answer.
+        """
+
+
+async def ask(mind: Mind, question: object, kind: type[T]) -> T:
+    """Ask a question whose answer is a `kind`."""
+    value = await mind.ask(question)
+    assert isinstance(value, kind), f"{question} was answered with {value!r}"
+    return value

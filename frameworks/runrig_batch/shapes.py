@@ -1,0 +1,104 @@
+"""Jobs as JSON: what the REST API answers. Times are ISO 8601 in UTC, null for not yet."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from runrig.errors import InvalidInput, RunrigError
+from runrig_batch.core.job import Attempt
+from runrig_batch.core.job_file import described
+from runrig_batch.core.views import Counts, IndexRow, JobSummary
+
+Json = dict[str, Any]
+
+
+def time_text(at: float) -> str | None:
+    """Return seconds since 1970 as text."""
+    if not at:
+        return None
+    return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def summary_json(summary: JobSummary) -> Json:
+    """Return a job in one object, without its items, which may be megabytes."""
+    job, spec = summary.job, summary.job.spec
+    return {
+        "id": job.job_id,
+        "name": spec.name,
+        "state": summary.state.value,
+        "is_stopping": summary.is_stopping,
+        "size": spec.size,
+        "counts": counts_json(summary.counts),
+        "submitted_at": time_text(job.submitted_at),
+        "started_at": time_text(summary.started_at),
+        "ended_at": time_text(summary.ended_at),
+        "number": job.number,
+        "key": job.key or None,
+        "role": spec.role,
+        "priority": spec.priority,
+        "labels": dict(spec.labels),
+        "command": spec.shell or list(spec.argv) or None,
+        "image": spec.image or None,
+    }
+
+
+def description_json(summary: JobSummary) -> Json:
+    """Return a description that can be submitted again."""
+    return described(summary.job.spec)
+
+
+def counts_json(counts: Counts) -> dict[str, int]:
+    """Return how many indices stand where."""
+    return {name: getattr(counts, name) for name in Counts.__slots__}
+
+
+def row_json(row: IndexRow) -> Json:
+    """Return one index; `exit_code`, `reason` and `message` are those of its latest attempt that is over."""
+    last = row.attempts[-1] if row.attempts else None
+    is_live = row.task_state is not None
+    return {
+        "index": row.index,
+        "item": row.item or None,
+        "state": row.state.value,
+        "task_state": row.task_state.name if row.task_state is not None else None,
+        "attempt": row.number if not row.state.has_ended or last is None else last.number,
+        "failures": row.failures,
+        "faults": row.faults,
+        "exit_code": last.exit_code if last else None,
+        "reason": last.reason.name if last else None,
+        "message": (row.message if is_live else last.message if last else "") or None,
+        "host": (row.hostname if is_live else last.hostname if last else "") or None,
+        "started_at": time_text(row.started_at if is_live else last.started_at if last else 0.0),
+        "ended_at": time_text(last.ended_at) if last and row.state.has_ended else None,
+        "next_attempt_at": time_text(row.not_before),
+        "attempts": [attempt_json(each) for each in row.attempts],
+    }
+
+
+def attempt_json(attempt: Attempt) -> Json:
+    """Return one attempt that is over."""
+    return {
+        "number": attempt.number,
+        "state": attempt.state.name,
+        "reason": attempt.reason.name,
+        "message": attempt.message or None,
+        "exit_code": attempt.exit_code,
+        "host": attempt.hostname or None,
+        "started_at": time_text(attempt.started_at),
+        "ended_at": time_text(attempt.ended_at),
+    }
+
+
+def error_json(error: RunrigError) -> Json:
+    """Return what was wrong; of a field that is not allowed, which it is, its value and what is allowed."""
+    if not isinstance(error, InvalidInput):
+        return {"message": str(error)}
+    value = error.value
+    is_plain = (
+        value is None
+        or isinstance(value, bool | int | float)
+        or (isinstance(value, str) and len(value) <= 200)
+    )
+    shown = value if is_plain else repr(value)[:200]
+    return {"message": str(error), "field": error.field, "value": shown, "allowed": error.allowed}

@@ -1,0 +1,141 @@
+"""Brings what runs of one app closer to what is wanted, whenever either has changed or time has passed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from runrig.wants import Decision
+from runrig_service.core.app import App, Definition, Pairs
+from runrig_service.core.instance import Instance
+from runrig_service.core.launch import gathering_attributes
+from runrig_service.core.rollout import Counts, step
+from runrig_service.core.selection import select, value_of
+from runrig_service.core.state import State
+
+
+@dataclass(slots=True)
+class Next:
+    """What to do now, and when to look again at the latest; milliseconds, None: when something changes."""
+
+    decisions: list[Decision]
+    wake_ms: int | None = None
+
+    def wake_at(self, at_ms: int) -> None:
+        """Look again at `at_ms`, if not earlier."""
+        self.wake_ms = at_ms if self.wake_ms is None else min(self.wake_ms, at_ms)
+
+
+def converge(state: State, app_id: str, now_ms: int) -> Next:
+    """Return the next step for one app; an app that was removed has nothing left to want."""
+    definition = state.apps.find(app_id)
+    if definition is None:
+        return Next([])
+    result = Next([])
+    _release_stranded(state, definition.app, result)
+    instances = _within_reach(state, definition, now_ms, result)
+    counts = _counts(definition, instances)
+    planned = step(counts, definition.app.upgrade)
+    old = [each for each in instances if not each.is_stopping and _is_old(each, definition)]
+    new = [each for each in instances if not each.is_stopping and not _is_old(each, definition)]
+    victims = [
+        *select(definition.app, (each for each in old if not each.is_ready), planned.stop_not_ready),
+        *select(definition.app, (each for each in old if each.is_ready), planned.stop_ready),
+        *select(definition.app, new, planned.stop_new),
+    ]
+    for each in victims:
+        result.decisions += state.instances.stop(each)
+    _start(state, definition, planned.start, now_ms, result)
+    if definition.change and _is_complete(counts):
+        result.decisions += state.apps.complete(app_id)
+    return result
+
+
+def _within_reach(state: State, definition: Definition, now_ms: int, result: Next) -> list[Instance]:
+    """Return the instances that count; give up those out of reach for too long, and old ones that wait."""
+    strategy = definition.app.unreachable
+    counted = []
+    for each in state.instances.of(definition.app.app_id):
+        if each.is_waiting and _is_old(each, definition):
+            result.decisions += state.instances.stop(each)
+        elif each.unreachable_ms is None or strategy is None:
+            counted.append(each)
+        elif now_ms >= each.unreachable_ms + strategy.expunge_after_ms:
+            result.decisions += state.instances.stop(each)
+        else:
+            result.wake_at(each.unreachable_ms + strategy.expunge_after_ms)
+            if now_ms < each.unreachable_ms + strategy.inactive_after_ms:
+                result.wake_at(each.unreachable_ms + strategy.inactive_after_ms)
+                counted.append(each)
+            elif _is_old(each, definition):
+                result.decisions += state.instances.stop(each)
+    return counted
+
+
+def _is_old(instance: Instance, definition: Definition) -> bool:
+    return instance.version_ms < definition.configured_ms
+
+
+def _counts(definition: Definition, instances: Iterable[Instance]) -> Counts:
+    counted = {"new": 0, "new_ready": 0, "old_ready": 0, "old_not_ready": 0, "stopping": 0, "stopping_old": 0}
+    for each in instances:
+        is_old = _is_old(each, definition)
+        if each.is_stopping:
+            counted["stopping"] += 1
+            counted["stopping_old"] += is_old
+        elif is_old:
+            counted["old_ready" if each.is_ready else "old_not_ready"] += 1
+        else:
+            counted["new"] += 1
+            counted["new_ready"] += each.is_ready
+    return Counts(wanted=definition.app.instances, **counted)
+
+
+def _is_complete(counts: Counts) -> bool:
+    return counts.new == counts.new_ready == counts.wanted and not counts.is_rolling and not counts.stopping
+
+
+def _start(state: State, definition: Definition, count: int, now_ms: int, result: Next) -> None:
+    if count == 0:
+        return
+    app = definition.app
+    trouble = state.failures.of(app.app_id)
+    if trouble.delay_ms and now_ms < trouble.until_ms:
+        result.wake_at(trouble.until_ms)
+        return
+    gathered, most = _gathered(state, app)
+    count = min(count, most)
+    if count:
+        result.decisions += state.instances.make(definition, count, gathered, now_ms)
+
+
+def _gathered(state: State, app: App) -> tuple[Pairs, int]:
+    """Return the values that new instances are bound to, and how many may be made now.
+
+    CLUSTER without a value gathers an app wherever its first instance happens to go: so the first goes
+    alone, and the others wait to hear where it is.
+    """
+    attributes = gathering_attributes(app)
+    if not attributes:
+        return (), app.instances
+    instances = _remaining(state, app)
+    placed = next((each for each in instances if not each.is_waiting), None)
+    if placed is None:
+        return (), 0 if instances else 1
+    values = ((name, value_of(placed, name)) for name in attributes)
+    return tuple((name, value) for name, value in values if value), app.instances
+
+
+def _release_stranded(state: State, app: App, result: Next) -> None:
+    """Stop instances that wait for a place where nobody of their app is any more: others are made."""
+    if not gathering_attributes(app):
+        return
+    instances = _remaining(state, app)
+    if all(each.is_waiting for each in instances):
+        for each in instances:
+            if each.gathered:
+                result.decisions += state.instances.stop(each)
+
+
+def _remaining(state: State, app: App) -> list[Instance]:
+    return [each for each in state.instances.of(app.app_id) if not each.is_stopping]

@@ -1,0 +1,5 @@
+"""`python -m runrig_master`."""
+
+from runrig_master.cli import master
+
+master()

@@ -1,0 +1,50 @@
+"""AgentService: agents' streams."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+
+import grpc
+
+from runrig._wire import order_to_wire, report_from_wire
+from runrig.v1 import agent_pb2, agent_pb2_grpc
+from runrig_master.core.events import AgentReported, AgentStreamClosed, Event, StreamId
+from runrig_master.loop import Loop
+from runrig_master.settings import MasterSettings
+from runrig_master.streams_grpc import Dialect, ServedStream
+
+Request = agent_pb2.AgentServiceConnectRequest
+Response = agent_pb2.AgentServiceConnectResponse
+
+
+class AgentService(agent_pb2_grpc.AgentServiceServicer):
+    """What agents speak with."""
+
+    def __init__(self, loop: Loop, settings: MasterSettings) -> None:
+        self._loop = loop
+        self._settings = settings
+
+    async def Connect(  # type: ignore[override]  # noqa: N802 (it writes to the context; the stub's type knows only yield)
+        self,
+        request_iterator: AsyncIterator[Request],
+        context: grpc.aio.ServicerContext[Request, Response],
+    ) -> None:
+        """Serve one agent's stream."""
+        core = self._settings.core
+        stream = ServedStream(
+            self._loop, _DIALECT, self._settings.agent_outbox_items, core.heartbeat_s, core.silence_timeout_s
+        )
+        await stream.serve(request_iterator, context)
+
+
+def _events(stream: StreamId, envelope: Request) -> Iterator[Event]:
+    return (AgentReported(stream, report_from_wire(report)) for report in envelope.reports)
+
+
+def _envelope(number: int, epoch: int, items: list[agent_pb2.AgentCommand]) -> Response:
+    return Response(number=number, epoch=epoch, commands=items)
+
+
+_DIALECT: Dialect[Request, agent_pb2.AgentCommand] = Dialect(
+    "agent", _events, order_to_wire, _envelope, AgentStreamClosed
+)

@@ -1,0 +1,141 @@
+"""What the Connect streams of agents and schedulers have in common: envelopes, bounds, silence, the end."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, Generic, Protocol, TypeVar
+
+import grpc
+import structlog
+
+from runrig._streams import Numbering, Outbox, Sized, write_envelopes
+from runrig.agents import Order
+from runrig.errors import InvalidInput, ProtocolError, TooSlow
+from runrig.offers import News, RefusalCode, StreamRefused
+from runrig_master.core.events import Event, StreamId
+from runrig_master.loop import Ends, Loop
+
+log = structlog.get_logger()
+
+Item = TypeVar("Item", bound=Sized)
+
+
+class NumberedEnvelope(Protocol):
+    """An envelope that came."""
+
+    @property
+    def number(self) -> int: ...
+
+
+Incoming = TypeVar("Incoming", bound=NumberedEnvelope)
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect(Generic[Incoming, Item]):
+    """How one service's envelopes are read and written."""
+
+    kind: str
+    events: Callable[[StreamId, Incoming], Iterable[Event]]
+    """Reads an envelope's items; raises InvalidInput."""
+    item: Callable[[Any], Item]
+    """Builds the message of an order, of news or of a refusal."""
+    envelope: Callable[[int, int, list[Item]], Any]
+    """Builds an envelope from its number, the epoch and its items."""
+    closed: Callable[[StreamId, float], Event]
+    """The event of the stream's end, with when it was last heard."""
+
+
+class ServedStream(Generic[Incoming, Item]):
+    """One Connect call, from its opening to its end."""
+
+    def __init__(
+        self,
+        loop: Loop,
+        dialect: Dialect[Incoming, Item],
+        outbox_items: int,
+        heartbeat_s: float,
+        silence_s: float,
+    ) -> None:
+        self._loop = loop
+        self._dialect = dialect
+        self._heartbeat_s = heartbeat_s
+        self._silence_s = silence_s
+        self._outbox: Outbox[Item] = Outbox(outbox_items)
+        self._numbering = Numbering()
+        self._ended: asyncio.Future[tuple[grpc.StatusCode, str] | None]
+        self._ended = asyncio.get_running_loop().create_future()
+        self._last_heard = time.monotonic()
+        self.id = loop.open_stream(Ends(self.send, self.close))
+
+    def send(self, item: Order | News) -> None:
+        """Queue an item; a receiver that is too slow is cut off."""
+        try:
+            self._outbox.put(self._dialect.item(item))
+        except TooSlow as error:
+            self._end((grpc.StatusCode.RESOURCE_EXHAUSTED, str(error)))
+
+    def close(self, refusal: StreamRefused) -> None:
+        """Tell why, then end the stream."""
+        self.send(refusal)
+        self._outbox.close()
+
+    def _end(self, status: tuple[grpc.StatusCode, str] | None) -> None:
+        if not self._ended.done():
+            self._ended.set_result(status)
+
+    async def serve(
+        self, envelopes: AsyncIterator[Incoming], context: grpc.aio.ServicerContext[Any, Any]
+    ) -> None:
+        """Read and write until either side ends it."""
+        epoch = self._loop.master.cluster.epoch
+        reader = asyncio.create_task(self._read(envelopes))
+        writer = asyncio.create_task(
+            write_envelopes(
+                self._outbox,
+                context.write,
+                lambda number, items: self._dialect.envelope(number, epoch, items),
+                lambda: self._heartbeat_s,
+            )
+        )
+        silence = asyncio.create_task(self._watch_silence())
+        try:
+            ends: set[asyncio.Future[Any]] = {reader, writer, silence, self._ended}
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in (reader, writer, silence):
+                task.cancel()
+            await asyncio.gather(reader, writer, silence, return_exceptions=True)
+            self._loop.forget_stream(self.id)
+            heard_ago = time.monotonic() - self._last_heard
+            self._loop.tell(self._dialect.closed(self.id, self._loop.now() - heard_ago))
+        status = self._ended.result() if self._ended.done() else None
+        if status is not None:
+            log.warning("stream cut off", kind=self._dialect.kind, stream=self.id, why=status[1])
+            await context.abort(*status)
+
+    async def _read(self, envelopes: AsyncIterator[Incoming]) -> None:
+        try:
+            async for envelope in envelopes:
+                self._last_heard = time.monotonic()
+                if self._numbering.admits(envelope.number):
+                    for event in self._dialect.events(self.id, envelope):
+                        self._loop.tell(event)
+                    await self._loop.room()
+        except InvalidInput as error:
+            self.close(StreamRefused(RefusalCode.INVALID, str(error)))
+            await self._drained()
+        except ProtocolError as error:
+            self.close(StreamRefused(RefusalCode.OUT_OF_ORDER, str(error)))
+            await self._drained()
+
+    async def _drained(self) -> None:
+        """Leave the end to the writer, which still has the refusal to write."""
+        await asyncio.sleep(self._silence_s)
+
+    async def _watch_silence(self) -> None:
+        while (left := self._last_heard + self._silence_s - time.monotonic()) > 0:
+            await asyncio.sleep(left)
+        self._end((grpc.StatusCode.DEADLINE_EXCEEDED, f"nothing was heard for {self._silence_s:g} s"))

@@ -1,0 +1,67 @@
+"""Serve a Starlette application beside other work on one event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import AsyncIterator, Iterator
+from typing import TYPE_CHECKING
+
+import uvicorn
+
+from runrig.errors import InvalidInput, Unavailable
+
+if TYPE_CHECKING:
+    from starlette.applications import Starlette
+
+
+class _Server(uvicorn.Server):
+    """A server that leaves signals to the program that it is a part of."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Capture none."""
+        yield
+
+
+@contextlib.asynccontextmanager
+async def serving_http(app: Starlette, listen: str, what: str) -> AsyncIterator[str]:
+    """Serve `app` at `listen` (`host:port`, port 0: any) while the block runs; yield the address it has.
+
+    Raises Unavailable naming `what` when the port is taken.
+    """
+    host, port = split_address(f"{what} address", listen)
+    try:
+        bound = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+    except OSError as error:
+        raise Unavailable(
+            f"port {port} for {what} cannot be used: {error.strerror}; choose another"
+        ) from None
+    config = uvicorn.Config(
+        app, log_level="warning", access_log=False, lifespan="off", timeout_graceful_shutdown=2
+    )
+    server = _Server(config)
+    serving = asyncio.create_task(server.serve(sockets=[bound]))
+    try:
+        while not server.started and not serving.done():
+            await asyncio.sleep(0.005)
+        yield f"{host}:{bound.getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        await asyncio.gather(serving, return_exceptions=True)
+        bound.close()
+
+
+def split_address(field: str, address: str) -> tuple[str, int]:
+    """Read `host:port`; raise InvalidInput naming `field`."""
+    host, separator, port = address.rpartition(":")
+    if not separator or not port.isdecimal() or int(port) > 65535:
+        raise InvalidInput(field, address, "host:port, such as 127.0.0.1:5055")
+    return host.strip("[]") or "127.0.0.1", int(port)
+
+
+def is_loopback(address: str) -> bool:
+    """Say whether only this machine can reach `address` (`host:port`)."""
+    host = address.rpartition(":")[0].strip("[]")
+    return host in ("localhost", "::1") or host.startswith("127.")

@@ -1,0 +1,118 @@
+"""A master that answers people: the operator service over plain lists, on a real port."""
+# ruff: noqa: N802, ARG002 (names and parameters are those of the generated base class)
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import grpc
+
+from runrig.v1 import operator_pb2 as pb
+from runrig.v1 import operator_pb2_grpc
+
+
+@dataclass
+class FakeMaster(operator_pb2_grpc.OperatorServiceServicer):
+    """Answers from its lists and notes what it was told; `leader` makes it a standby."""
+
+    agents: list[pb.Agent] = field(default_factory=list)
+    frameworks: list[pb.Framework] = field(default_factory=list)
+    roles: list[pb.Role] = field(default_factory=list)
+    offers: list[pb.OutstandingOffer] = field(default_factory=list)
+    tasks: list[pb.Task] = field(default_factory=list)
+    leader: str = ""
+    page: int = 2
+    told: list[object] = field(default_factory=list)
+    address: str = ""
+
+    @contextmanager
+    def serve(self) -> Iterator[FakeMaster]:
+        server = grpc.server(ThreadPoolExecutor(2))
+        operator_pb2_grpc.add_OperatorServiceServicer_to_server(self, server)
+        self.address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+        server.start()
+        try:
+            yield self
+        finally:
+            server.stop(None).wait()
+
+    def _lead(self, context: Any) -> None:
+        if self.leader:
+            context.set_trailing_metadata((("runrig-leader", self.leader),))
+            context.abort(
+                grpc.StatusCode.FAILED_PRECONDITION, f"this master does not lead; ask {self.leader}"
+            )
+
+    def GetCluster(self, request: pb.GetClusterRequest, context: Any) -> pb.GetClusterResponse:
+        self._lead(context)
+        return pb.GetClusterResponse(cluster_id="c1", epoch=3, version="9.9", leader=self.address)
+
+    def ListAgents(self, request: pb.ListAgentsRequest, context: Any) -> pb.ListAgentsResponse:
+        self._lead(context)
+        return pb.ListAgentsResponse(agents=self.agents)
+
+    def ListFrameworks(self, request: pb.ListFrameworksRequest, context: Any) -> pb.ListFrameworksResponse:
+        self._lead(context)
+        completed = pb.FRAMEWORK_STATE_COMPLETED
+        found = [each for each in self.frameworks if request.include_completed or each.state != completed]
+        return pb.ListFrameworksResponse(frameworks=found)
+
+    def ListRoles(self, request: pb.ListRolesRequest, context: Any) -> pb.ListRolesResponse:
+        self._lead(context)
+        return pb.ListRolesResponse(roles=self.roles)
+
+    def ListOffers(self, request: pb.ListOffersRequest, context: Any) -> pb.ListOffersResponse:
+        self._lead(context)
+        return pb.ListOffersResponse(offers=self.offers)
+
+    def ListTasks(self, request: pb.ListTasksRequest, context: Any) -> pb.ListTasksResponse:
+        self._lead(context)
+        found = [
+            task
+            for task in self.tasks
+            if (request.include_terminal or not 5 <= task.state <= 11)
+            and (not request.task_ids or task.task_id.startswith(tuple(request.task_ids)))
+            and request.framework_id in ("", task.framework_id)
+            and request.agent_id in ("", task.agent_id)
+            and (not request.states or task.state in request.states)
+        ]
+        begin = int(request.page_token or 0)
+        more = str(begin + self.page) if begin + self.page < len(found) else ""
+        return pb.ListTasksResponse(tasks=found[begin : begin + self.page], next_page_token=more)
+
+    def KillTask(self, request: pb.KillTaskRequest, context: Any) -> pb.KillTaskResponse:
+        self._lead(context)
+        self.told.append(request)
+        [task] = [task for task in self.tasks if task.task_id == request.task_id]
+        return pb.KillTaskResponse(task=task)
+
+    def TeardownFramework(
+        self, request: pb.TeardownFrameworkRequest, context: Any
+    ) -> pb.TeardownFrameworkResponse:
+        self._lead(context)
+        self.told.append(request)
+        return pb.TeardownFrameworkResponse()
+
+    def DeactivateAgent(self, request: pb.DeactivateAgentRequest, context: Any) -> pb.DeactivateAgentResponse:
+        self.told.append(request)
+        return pb.DeactivateAgentResponse()
+
+    def ReactivateAgent(self, request: pb.ReactivateAgentRequest, context: Any) -> pb.ReactivateAgentResponse:
+        self.told.append(request)
+        context.abort(grpc.StatusCode.FAILED_PRECONDITION, "it is active already")
+        return pb.ReactivateAgentResponse()
+
+    def MarkAgentGone(self, request: pb.MarkAgentGoneRequest, context: Any) -> pb.MarkAgentGoneResponse:
+        self.told.append(request)
+        return pb.MarkAgentGoneResponse()
+
+    def SetRoleWeight(self, request: pb.SetRoleWeightRequest, context: Any) -> pb.SetRoleWeightResponse:
+        context.abort(grpc.StatusCode.UNIMPLEMENTED, "SetRoleWeight")
+        return pb.SetRoleWeightResponse()
+
+    def Watch(self, request: pb.WatchRequest, context: Any) -> Iterator[pb.WatchResponse]:
+        yield pb.WatchResponse()
