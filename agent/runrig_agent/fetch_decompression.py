@@ -1,7 +1,7 @@
 """Reading of a compressed file forwards, within bounds: what `tarfile` reads instead of a file.
 
-tarfile reads headers whole, however long they claim to be, and xz takes as much memory as its file asks for. So every
-read is small, the reads of one header have a budget, and xz has a limit.
+tarfile reads headers whole, however long they claim to be, and xz takes as much memory as its file asks for.
+So every read is small, the reads of one header have a budget, and xz has a limit.
 """
 
 from __future__ import annotations
@@ -36,11 +36,10 @@ class Decompressor(Protocol):
 
 
 class _Gzip:
-    """zlib with the interface of the two others: it keeps its unread input itself."""
+    """zlib with the interface of the two others: it keeps the input that it has not read."""
 
     def __init__(self) -> None:
         self._inner = zlib.decompressobj(wbits=31)
-        self.needs_input = True
 
     @property
     def eof(self) -> bool:
@@ -127,25 +126,23 @@ class Decompressed:
         """Return 1 to `size` bytes, none at the end."""
         if self._inner is None:
             return self._file.read(size)
-        while True:
-            if self._inner.eof and not self._begin_next():
-                return b""
-            data = self._inner.decompress(b"", size) or self._fed(size)
-            if data:
+        while not self._inner.eof or self._begin_next(self._inner.unused_data):
+            if data := self._inner.decompress(b"", size):
                 return data
+            if not self._inner.eof:
+                raw = self._file.read(RAW_BYTES)
+                if not raw:
+                    raise EOFError("it ends too early: it was cut")
+                if data := self._inner.decompress(raw, size):
+                    return data
+        return b""
 
-    def _fed(self, size: int) -> bytes:
-        assert self._inner is not None
-        raw = self._file.read(RAW_BYTES)
-        if not raw and not self._inner.eof:
-            raise EOFError("it ends too early: it was cut")
-        return self._inner.decompress(raw, size) if not self._inner.eof else b""
-
-    def _begin_next(self) -> bool:
+    def _begin_next(self, unused: bytes) -> bool:
         """Go on with the next stream of a file that was made of several; say whether there is one."""
-        assert self._inner is not None and self._make is not None
-        raw = (self._inner.unused_data or self._file.read(RAW_BYTES)).lstrip(b"\x00")
-        if decompressor_for(raw) is None:
+        assert self._make is not None
+        self._still_wanted()
+        raw = (unused + self._file.read(RAW_BYTES)).lstrip(b"\x00")
+        if decompressor_for(raw) is not self._make:
             return False
         self._inner = self._make()
         self._file.seek(-len(raw), io.SEEK_CUR)

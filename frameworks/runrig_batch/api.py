@@ -1,6 +1,7 @@
 """The REST API of the batch framework; docs/batch.md describes it for its users.
 
-Everything is answered by the mind (`runrig_batch.core.questions`); here is HTTP only: bodies, parameters, statuses.
+Everything is answered by the mind (`runrig_batch.core.questions`); here is HTTP only:
+bodies, parameters, statuses.
 """
 
 from __future__ import annotations
@@ -115,7 +116,7 @@ class Api:
         body = _framed(pieces) if is_framed else _plain(pieces)
         return StreamingResponse(body, media_type=FRAMES if is_framed else "text/plain; charset=utf-8")
 
-    async def info(self, request: Request) -> Response:
+    async def info(self, _request: Request) -> Response:
         """Say who this is, and what jobs may ask for."""
         limits = self._settings.limits
         return JSONResponse(
@@ -131,29 +132,28 @@ class Api:
             }
         )
 
-    async def healthz(self, request: Request) -> Response:
+    async def healthz(self, _request: Request) -> Response:
         """Say that the process answers."""
         return PlainTextResponse("ok\n")
 
-    async def readyz(self, request: Request) -> Response:
+    async def readyz(self, _request: Request) -> Response:
         """Say whether jobs can run: a submission is accepted without a master, too, and waits."""
         if self._mind.is_connected:
             return PlainTextResponse("ok\n")
         return PlainTextResponse("not connected to a master\n", 503)
 
-    async def metrics(self, request: Request) -> Response:
+    async def metrics(self, _request: Request) -> Response:
         """Show numbers for Prometheus."""
         totals = await ask(self._mind, CountAll(), Totals)
         return Response(metrics.exposition(totals, self._mind.is_connected), media_type=metrics.MEDIA_TYPE)
 
     async def _body(self, request: Request) -> object:
+        most = self._settings.api.max_body_bytes
         body = bytearray()
         async for chunk in request.stream():
             body += chunk
-            if len(body) > self._settings.api.max_body_bytes:
-                raise TooLarge(
-                    f"a body may have {self._settings.api.max_body_bytes} bytes; fetch large input with `fetch`"
-                )
+            if len(body) > most:
+                raise TooLarge(f"a body may have {most} bytes; fetch large input with `fetch`")
         is_toml = "toml" in request.headers.get("content-type", "")
         try:
             return decode(body.decode(), is_toml)
@@ -223,7 +223,7 @@ def _job_id(request: Request) -> JobId:
 
 
 async def _begun(pieces: AsyncIterator[Piece]) -> AsyncIterator[Piece]:
-    """Wait for the first piece, so that an agent that does not answer becomes a status and not a broken body."""
+    """Wait for the first piece, so that an agent that is silent becomes a status and not a broken body."""
     first = await anext(pieces, None)
 
     async def all_pieces() -> AsyncIterator[Piece]:

@@ -1,7 +1,7 @@
 """Fetching the output of ended tasks before their agents clean it away.
 
-The mind remembers durably what is still to be fetched (`output/…` entries), so a restart goes on where a death broke
-off. An agent that does not answer is tried again for a while; what cannot be had is noted as missing.
+The mind remembers durably what is still to be fetched (`output/…` entries): a restart goes on where a death
+broke off. An agent that does not answer is tried again for a while; what cannot be had is noted as missing.
 """
 
 from __future__ import annotations

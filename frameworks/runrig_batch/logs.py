@@ -1,7 +1,7 @@
 """What a task writes, wherever it is: on its agent while it runs, in the kept files afterwards.
 
-Who follows an index sees all of its attempts, one after the other. A piece that was sent is not sent again when an
-agent breaks off and is asked anew: so many bytes are skipped.
+Who follows an index sees all of its attempts, one after the other. A piece that was sent is not sent again
+when an agent breaks off and is asked anew: so many bytes are skipped.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -65,10 +66,10 @@ class Logs:
     async def read(self, sight: TaskSight, wanted: Wanted) -> AsyncIterator[Piece]:
         """Yield what there is now; raise Unavailable when its agent does not answer."""
         if sight.agent_address and not sight.is_collected:
-            async for stream, data in self._sandboxes.read(
-                sight.agent_address, sight.task_id, wanted, follow=False
-            ):
-                yield stream, data
+            reading = self._sandboxes.read(sight.agent_address, sight.task_id, wanted, follow=False)
+            async with aclosing(reading) as pieces:
+                async for stream, data in pieces:
+                    yield stream, data
         else:
             for piece in self._kept(sight, wanted, _Sent()):
                 yield piece
@@ -109,19 +110,18 @@ class Logs:
 
     async def _live(self, sight: TaskSight, wanted: Wanted, sent: _Sent) -> AsyncIterator[Piece]:
         sent.begin()
-        async for stream, data in self._sandboxes.read(
-            sight.agent_address, sight.task_id, wanted, follow=True
-        ):
-            if fresh := sent.new(stream, data):
-                yield stream, fresh
+        reading = self._sandboxes.read(sight.agent_address, sight.task_id, wanted, follow=True)
+        async with aclosing(reading) as pieces:
+            async for stream, data in pieces:
+                if fresh := sent.new(stream, data):
+                    yield stream, fresh
 
     def _kept(self, sight: TaskSight, wanted: Wanted, sent: _Sent) -> list[Piece]:
         sent.begin()
         pieces: list[Piece] = []
         for stream in _STREAMS[wanted]:
-            for data in self._files.pieces(sight.task_id, stream):
-                if fresh := sent.new(stream, data):
-                    pieces.append((stream, fresh))
+            fresh = (sent.new(stream, data) for data in self._files.pieces(sight.task_id, stream))
+            pieces += [(stream, data) for data in fresh if data]
         if why := self._files.missing(sight.task_id):
             pieces.append(("note", why.encode()))
         return pieces

@@ -1,8 +1,8 @@
-"""What the edges need of the SDK's framework and of an agent's sandbox: as little as a test can stand in for."""
+"""What the edges need of the SDK's framework and of agents: little enough for a test to stand in."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Literal, Protocol, TypeVar
 
 from runrig.ids import FrameworkId, TaskId
@@ -36,10 +36,10 @@ class Sandboxes(Protocol):
 
     def read(
         self, address: str, task_id: TaskId, wanted: Wanted, *, follow: bool
-    ) -> AsyncIterator[tuple[Stream, bytes]]:
+    ) -> AsyncGenerator[tuple[Stream, bytes], None]:
         """Yield pieces of output from its beginning; with `follow` until the task has ended.
 
-        Raises NotFound when the agent has nothing of this task (any more), Unavailable when it does not answer.
+        Raises NotFound when the agent has nothing (more) of this task, Unavailable when it is silent.
         """
 
 

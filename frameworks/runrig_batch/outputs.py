@@ -1,6 +1,6 @@
 """The kept output of ended tasks: files under `DATA_DIR/outputs/<job>/`.
 
-<index>.<attempt>.out, .err    what the task wrote, its middle left out if it was too much; none if it wrote nothing
+<index>.<attempt>.out, .err    what the task wrote, without its middle if it was too much; no file: nothing
 <index>.<attempt>.missing      one sentence: why there is no output
 """
 
@@ -21,13 +21,13 @@ _PIECE = 64 * 1024
 
 
 class Clipped:
-    """The beginning and the end of a stream, whatever its length.
+    r"""The beginning and the end of a stream, whatever its length.
 
     Example:
         >>> clipped = Clipped(10)
         >>> clipped.add(b"hello wide and wonderful world")
         >>> clipped.result()
-        b'hello\\n[runrig: 20 bytes are left out here]\\nworld'
+        b'hello\n[runrig: 20 bytes are left out here]\nworld'
     """
 
     def __init__(self, most_bytes: int) -> None:

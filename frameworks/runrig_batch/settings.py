@@ -89,7 +89,7 @@ class Settings:
     failover_timeout_ms: int = 7 * 86_400_000
     """How long its tasks run on without it: a week, so that no weekend ends a computation."""
 
-    limits: Limits = Limits()
+    limits: Limits = field(default_factory=Limits)
     outputs: OutputSettings = field(default_factory=OutputSettings)
     api: ApiSettings = field(default_factory=ApiSettings)
 

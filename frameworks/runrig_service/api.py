@@ -52,6 +52,7 @@ from runrig_service.settings import Settings
 
 T = TypeVar("T")
 DEPLOYMENT = "Marathon-Deployment-Id"
+NOT_DURABLE = "no durable answer in time; the change may still be made: look before you repeat it"
 
 log = structlog.get_logger()
 
@@ -204,9 +205,7 @@ class Api:
             async with asyncio.timeout(self._settings.api.answer_timeout_s):
                 return await ask(self._mind, question, kind)
         except TimeoutError:
-            raise TimedOut(
-                "the change was not durable in time; it may still be made: look before you repeat it"
-            ) from None
+            raise TimedOut(NOT_DURABLE) from None
 
     async def _changed(self, question: object) -> Response:
         changed = await self._ask(question, Changed)

@@ -34,7 +34,7 @@ class TooLarge(Exception):
 
 
 class CollapsedSlashes:
-    """Makes `/v2/apps//shop/web/` the address `/v2/apps/shop/web`: clients join addresses and ids, which begin with `/`."""
+    """Makes `/v2/apps//shop/web/` `/v2/apps/shop/web`: clients join addresses and ids that begin with `/`."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from runrig.errors import InvalidInput
@@ -57,8 +57,8 @@ class Settings:
     service_ports: tuple[int, int] = Policy().service_ports
     """The range, ends included, of the service ports given to apps that do not choose their own."""
 
-    limits: Limits = Limits()
-    api: ApiSettings = ApiSettings()
+    limits: Limits = field(default_factory=Limits)
+    api: ApiSettings = field(default_factory=ApiSettings)
 
     @property
     def policy(self) -> Policy:

@@ -6,7 +6,7 @@ import asyncio
 
 import click
 
-from runrig._http import is_loopback, split_address
+from runrig._addresses import is_loopback, split_address
 from runrig._logs import configure_logs
 from runrig.errors import InvalidInput
 from runrig_master.core.settings import CoreSettings

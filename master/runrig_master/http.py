@@ -30,9 +30,7 @@ class ClusterMetrics(Collector):
         """Yield every family."""
         cluster = self._loop.master.cluster
         yield _gauge("runrig_epoch", "The epoch of this leadership", cluster.epoch)
-        yield _by_state(
-            "runrig_agents", "Agents by state", Tally(a.presence.value for a in cluster.agents.values())
-        )
+        yield _by_state("runrig_agents", "Agents by state", Tally(a.presence.value for a in cluster.agents.values()))
         yield _by_state("runrig_tasks", "Tasks known to the master by state", _task_states(cluster))
         yield _gauge("runrig_offers_outstanding", "Offers that have not ended", len(cluster.offers))
         yield _gauge("runrig_frameworks", "Frameworks that were not removed", len(cluster.frameworks))
@@ -45,9 +43,7 @@ class ClusterMetrics(Collector):
         yield _counter("runrig_commit_seconds", "Time spent waiting for the store", self._loop.commit_seconds)
 
     def _resources(self, cluster: Cluster) -> Iterator[Metric]:
-        family = GaugeMetricFamily(
-            "runrig_resources", "Resources of agents in the pool", labels=["resource", "kind"]
-        )
+        family = GaugeMetricFamily("runrig_resources", "Resources of agents in the pool", labels=["resource", "kind"])
         pooled = [agent for agent in cluster.agents.values() if agent.presence is Presence.CONNECTED]
         for kind, amounts in (
             ("total", [agent.info.resources for agent in pooled]),
@@ -73,9 +69,7 @@ def _sums(amounts: list[Resources]) -> Iterator[tuple[str, float]]:
 
 
 def _task_states(cluster: Cluster) -> Tally[str]:
-    return Tally(
-        task.state.name for framework in cluster.frameworks.values() for task in framework.tasks.values()
-    )
+    return Tally(task.state.name for framework in cluster.frameworks.values() for task in framework.tasks.values())
 
 
 def _gauge(name: str, text: str, value: float) -> Metric:
@@ -109,6 +103,4 @@ def http_app(loop: Loop) -> Starlette:
     async def metrics(_: Request) -> Response:
         return Response(generate_latest(registry), media_type="text/plain; version=0.0.4")
 
-    return Starlette(
-        routes=[Route("/healthz", healthz), Route("/readyz", readyz), Route("/metrics", metrics)]
-    )
+    return Starlette(routes=[Route("/healthz", healthz), Route("/readyz", readyz), Route("/metrics", metrics)])

@@ -42,9 +42,7 @@ class Ends:
 class Loop:
     """Feed the core in batches and carry out what it commands, in order."""
 
-    def __init__(
-        self, master: Master, store: Store, term: Term, events_waiting: int, events_per_turn: int
-    ) -> None:
+    def __init__(self, master: Master, store: Store, term: Term, events_waiting: int, events_per_turn: int) -> None:
         self.master = master
         self.turns = 0
         self.turn_seconds = 0.0

@@ -47,9 +47,7 @@ def _answering(
         try:
             return await method(self, request)
         except RunrigError as error:
-            code = next(
-                (code for kind, code in _STATUSES if isinstance(error, kind)), grpc.StatusCode.ABORTED
-            )
+            code = next((code for kind, code in _STATUSES if isinstance(error, kind)), grpc.StatusCode.ABORTED)
             await context.abort(code, str(error))
             raise AssertionError("abort raises") from None
 
@@ -94,9 +92,7 @@ class OperatorService(operator_pb2_grpc.OperatorServiceServicer):
         return operator_pb2.ListAgentsResponse(agents=[agent_view(agent) for agent in agents])
 
     @_answering
-    async def ListFrameworks(
-        self, request: operator_pb2.ListFrameworksRequest
-    ) -> operator_pb2.ListFrameworksResponse:
+    async def ListFrameworks(self, request: operator_pb2.ListFrameworksRequest) -> operator_pb2.ListFrameworksResponse:
         """List frameworks, all or those whose id or name begins with one of the names."""
         known = list(self._cluster.frameworks.values())
         if request.include_completed:
@@ -112,9 +108,7 @@ class OperatorService(operator_pb2_grpc.OperatorServiceServicer):
     @_answering
     async def ListOffers(self, request: operator_pb2.ListOffersRequest) -> operator_pb2.ListOffersResponse:
         """List the offers that have not ended."""
-        return operator_pb2.ListOffersResponse(
-            offers=[offer_view(offer) for offer in self._cluster.offers.values()]
-        )
+        return operator_pb2.ListOffersResponse(offers=[offer_view(offer) for offer in self._cluster.offers.values()])
 
     @_answering
     async def ListTasks(self, request: operator_pb2.ListTasksRequest) -> operator_pb2.ListTasksResponse:
@@ -129,9 +123,7 @@ class OperatorService(operator_pb2_grpc.OperatorServiceServicer):
         if request.page_token:
             tasks = [task for task in tasks if _page_key(task) > request.page_token]
         more = _page_key(tasks[size - 1]) if len(tasks) > size else ""
-        return operator_pb2.ListTasksResponse(
-            tasks=[task_view(task) for task in tasks[:size]], next_page_token=more
-        )
+        return operator_pb2.ListTasksResponse(tasks=[task_view(task) for task in tasks[:size]], next_page_token=more)
 
     @_answering
     async def KillTask(self, request: operator_pb2.KillTaskRequest) -> operator_pb2.KillTaskResponse:
@@ -167,21 +159,15 @@ class OperatorService(operator_pb2_grpc.OperatorServiceServicer):
         return operator_pb2.ReactivateAgentResponse()
 
     @_answering
-    async def MarkAgentGone(
-        self, request: operator_pb2.MarkAgentGoneRequest
-    ) -> operator_pb2.MarkAgentGoneResponse:
+    async def MarkAgentGone(self, request: operator_pb2.MarkAgentGoneRequest) -> operator_pb2.MarkAgentGoneResponse:
         """End all that an agent had: it never comes back."""
         await self._loop.ask(GoneAsked(self._loop.new_question(), AgentId(request.agent_id)))
         return operator_pb2.MarkAgentGoneResponse()
 
     @_answering
-    async def SetRoleWeight(
-        self, request: operator_pb2.SetRoleWeightRequest
-    ) -> operator_pb2.SetRoleWeightResponse:
+    async def SetRoleWeight(self, request: operator_pb2.SetRoleWeightRequest) -> operator_pb2.SetRoleWeightResponse:
         """Set the weight of a role."""
-        await self._loop.ask(
-            WeightAsked(self._loop.new_question(), Role(request.role), request.weight_millis)
-        )
+        await self._loop.ask(WeightAsked(self._loop.new_question(), Role(request.role), request.weight_millis))
         return operator_pb2.SetRoleWeightResponse()
 
     async def Watch(  # noqa: N802 (gRPC's name)

@@ -42,9 +42,7 @@ async def run_master(settings: MasterSettings, serving: Callable[[str, str], Non
         loop = await _restored(store, term, settings)
         async with serving_http(http_app(loop), settings.http, "HTTP of the master") as http_address:
             server, grpc_address = await _grpc_server(loop, settings)
-            log.info(
-                "master leads", epoch=term.epoch, grpc=grpc_address, http=http_address, state=settings.state
-            )
+            log.info("master leads", epoch=term.epoch, grpc=grpc_address, http=http_address, state=settings.state)
             if serving is not None:
                 serving(grpc_address, http_address)
             try:
@@ -63,9 +61,7 @@ async def _restored(store: Store, term: Term, settings: MasterSettings) -> Loop:
         cluster_id = uuid.uuid4().hex[:12]
         await store.commit({CLUSTER_KEY: cluster_entry(cluster_id)}, (), term)
     records = [item for key, value in entries.items() if (item := record(key, value)) is not None]
-    loop = Loop(
-        Master(cluster_id, term.epoch), store, term, settings.events_waiting, settings.events_per_turn
-    )
+    loop = Loop(Master(cluster_id, term.epoch), store, term, settings.events_waiting, settings.events_per_turn)
     loop.master = Master(cluster_id, term.epoch, settings.core, records, loop.now())
     log.info("state restored", cluster=cluster_id, epoch=term.epoch, entries=len(records))
     return loop
@@ -84,9 +80,7 @@ async def _grpc_server(loop: Loop, settings: MasterSettings) -> tuple[grpc.aio.S
     except RuntimeError:
         port = 0
     if port == 0:
-        raise Unavailable(
-            f"{settings.listen} for gRPC of the master cannot be used: is another program there?"
-        )
+        raise Unavailable(f"{settings.listen} for gRPC of the master cannot be used: is another program there?")
     await server.start()
     for service in ("", *SERVICES):
         await answers.set(service, health_pb2.HealthCheckResponse.SERVING)

@@ -86,9 +86,7 @@ class ServedStream(Generic[Incoming, Item]):
         if not self._ended.done():
             self._ended.set_result(status)
 
-    async def serve(
-        self, envelopes: AsyncIterator[Incoming], context: grpc.aio.ServicerContext[Any, Any]
-    ) -> None:
+    async def serve(self, envelopes: AsyncIterator[Incoming], context: grpc.aio.ServicerContext[Any, Any]) -> None:
         """Read and write until either side ends it."""
         epoch = self._loop.master.cluster.epoch
         reader = asyncio.create_task(self._read(envelopes))

@@ -68,16 +68,12 @@ class Watchers:
 
     def _snapshot(self) -> Iterator[operator_pb2.WatchResponse]:
         cluster = self._cluster
-        yield from _messages(
-            operator_pb2.Change(agent=agent_view(item)) for item in list(cluster.agents.values())
-        )
+        yield from _messages(operator_pb2.Change(agent=agent_view(item)) for item in list(cluster.agents.values()))
         frameworks = list(cluster.frameworks.values())
         yield from _messages(operator_pb2.Change(framework=framework_view(item)) for item in frameworks)
         tasks = list(all_tasks(cluster, include_terminal=False))
         yield from _messages(operator_pb2.Change(task=task_view(item)) for item in tasks)
-        yield operator_pb2.WatchResponse(
-            changes=[operator_pb2.Change(snapshot_end=operator_pb2.SnapshotEnd())]
-        )
+        yield operator_pb2.WatchResponse(changes=[operator_pb2.Change(snapshot_end=operator_pb2.SnapshotEnd())])
 
     def _read(self, key: tuple[str, str, str]) -> operator_pb2.Change | None:
         kind, name, framework_id = key

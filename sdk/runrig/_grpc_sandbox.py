@@ -92,9 +92,7 @@ class Sandbox:
             async for stream, data in sandbox.read_logs(framework_id, task_id, tail_lines=10):
                 sys.stdout.buffer.write(data)
         """
-        request = pb.ReadLogsRequest(
-            framework_id=framework_id, task_id=task_id, stream=_NUMBERS[stream], follow=follow
-        )
+        request = pb.ReadLogsRequest(framework_id=framework_id, task_id=task_id, stream=_NUMBERS[stream], follow=follow)
         if tail_lines is not None:
             request.tail_lines = tail_lines
         with self._errors():
@@ -178,9 +176,7 @@ class Sandbox:
             async with asyncio.timeout(self._timeout_s):
                 return await answer
         except TimeoutError:
-            raise TimedOut(
-                f"the agent at {self.address} did not answer within {self._timeout_s:g} s"
-            ) from None
+            raise TimedOut(f"the agent at {self.address} did not answer within {self._timeout_s:g} s") from None
 
     @contextmanager
     def _errors(self) -> Iterator[None]:

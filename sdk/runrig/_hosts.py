@@ -363,9 +363,7 @@ class Host:
 
 def sweep(engine: str = "") -> list[str]:
     """Remove what runs have left whose process has ended; return their names."""
-    labels = (
-        f'{{{{.Label "{RUN_LABEL}"}}}}\t{{{{.Label "{OWNER_LABEL}"}}}}\t{{{{.Label "{DIRECTORY_LABEL}"}}}}'
-    )
+    labels = f'{{{{.Label "{RUN_LABEL}"}}}}\t{{{{.Label "{OWNER_LABEL}"}}}}\t{{{{.Label "{DIRECTORY_LABEL}"}}}}'
     found = _docker("network", "ls", "--filter", f"label={RUN_LABEL}", "--format", labels, engine=engine)
     dead = [line.split("\t") for line in found.splitlines() if not _is_alive(line.split("\t")[1])]
     for run, _, directory in dead:
@@ -381,11 +379,7 @@ def _require_machine(count: int) -> None:
         raise InvalidInput("hosts", count, f"1 to {COUNT_MAX}")
     if sys.platform != "linux":
         raise Unavailable("hosts need Linux with Docker on the same machine; use plain agents here")
-    missing = [
-        name
-        for name in PROGRAMS
-        if not shutil.which(name, path=f"{os.environ.get('PATH', '')}:{SEARCH_PATH}")
-    ]
+    missing = [name for name in PROGRAMS if not shutil.which(name, path=f"{os.environ.get('PATH', '')}:{SEARCH_PATH}")]
     if missing:
         packages = "Debian's packages are docker.io, iptables and iproute2"
         raise Unavailable(f"hosts need {', '.join(missing)} on this machine, not found; {packages}")
@@ -429,9 +423,7 @@ def _routed() -> list[ipaddress.IPv4Network]:
     return found
 
 
-def _create_host(
-    host: Host, image: str, settings: HostSettings, software: list[Path], labels: list[str]
-) -> None:
+def _create_host(host: Host, image: str, settings: HostSettings, software: list[Path], labels: list[str]) -> None:
     """Create the container of a host, not started."""
     host.directory.mkdir(mode=0o700)
     for name, text in {"init": INIT, "start": START, "stop": STOP, "engine": ENGINE}.items():
@@ -468,9 +460,7 @@ def _software(more: Iterable[Path]) -> list[Path]:
     """List the directories of the machine's programs and of this Python's imports, none inside another."""
     # -I: without this process's own directories, of which an agent needs none
     isolated = [sys.executable, "-I", "-c", "import sys; print(*sys.path, sep='\\n')"]
-    imports = subprocess.run(
-        isolated, capture_output=True, timeout=CALL_TIMEOUT_S, check=True
-    ).stdout.decode()
+    imports = subprocess.run(isolated, capture_output=True, timeout=CALL_TIMEOUT_S, check=True).stdout.decode()
     named = ["/usr", sys.prefix, sys.base_prefix, *imports.splitlines(), *map(str, more)]
     named += [f"/{name}" for name in SYSTEM_DIRECTORIES if not Path("/", name).is_symlink()]
     both = {path for each in named for path in (Path(each).absolute(), Path(each).resolve())}
@@ -563,13 +553,9 @@ def _docker(*words: str, engine: str = "", timeout_s: float = CALL_TIMEOUT_S, st
     try:
         done = subprocess.run(command, input=stdin, capture_output=True, timeout=timeout_s, check=False)
     except FileNotFoundError:
-        raise Unavailable(
-            "the docker command is missing; install Docker (Debian's package is docker.io)"
-        ) from None
+        raise Unavailable("the docker command is missing; install Docker (Debian's package is docker.io)") from None
     except subprocess.TimeoutExpired:
-        raise TimedOut(
-            f"{shown}: no answer within {timeout_s:.0f} s; is the engine or the host frozen?"
-        ) from None
+        raise TimedOut(f"{shown}: no answer within {timeout_s:.0f} s; is the engine or the host frozen?") from None
     if done.returncode != 0:
         message = _advised(done.stderr.decode(errors="replace").strip())
         raise Unavailable(f"{shown} failed (exit {done.returncode}): {message}")

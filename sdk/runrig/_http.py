@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 import uvicorn
 
-from runrig.errors import InvalidInput, Unavailable
+from runrig._addresses import split_address
+from runrig.errors import Unavailable
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
@@ -35,12 +36,8 @@ async def serving_http(app: Starlette, listen: str, what: str) -> AsyncIterator[
     try:
         bound = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
     except OSError as error:
-        raise Unavailable(
-            f"port {port} for {what} cannot be used: {error.strerror}; choose another"
-        ) from None
-    config = uvicorn.Config(
-        app, log_level="warning", access_log=False, lifespan="off", timeout_graceful_shutdown=2
-    )
+        raise Unavailable(f"port {port} for {what} cannot be used: {error.strerror}; choose another") from None
+    config = uvicorn.Config(app, log_level="warning", access_log=False, lifespan="off", timeout_graceful_shutdown=2)
     server = _Server(config)
     serving = asyncio.create_task(server.serve(sockets=[bound]))
     try:
@@ -51,17 +48,3 @@ async def serving_http(app: Starlette, listen: str, what: str) -> AsyncIterator[
         server.should_exit = True
         await asyncio.gather(serving, return_exceptions=True)
         bound.close()
-
-
-def split_address(field: str, address: str) -> tuple[str, int]:
-    """Read `host:port`; raise InvalidInput naming `field`."""
-    host, separator, port = address.rpartition(":")
-    if not separator or not port.isdecimal() or int(port) > 65535:
-        raise InvalidInput(field, address, "host:port, such as 127.0.0.1:5055")
-    return host.strip("[]") or "127.0.0.1", int(port)
-
-
-def is_loopback(address: str) -> bool:
-    """Say whether only this machine can reach `address` (`host:port`)."""
-    host = address.rpartition(":")[0].strip("[]")
-    return host in ("localhost", "::1") or host.startswith("127.")

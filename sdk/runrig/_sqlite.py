@@ -64,16 +64,12 @@ class SqliteFile:
         self._lock = _locked(path.with_name(path.name + ".lock"))
         self._jobs: queue.SimpleQueue[_Job[object] | None] = queue.SimpleQueue()
         self._ready: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
-        self._thread = threading.Thread(
-            target=self._run, args=(schema,), name=f"sqlite {path.name}", daemon=True
-        )
+        self._thread = threading.Thread(target=self._run, args=(schema,), name=f"sqlite {path.name}", daemon=True)
         self._thread.start()
         problem = self._ready.get()
         if problem is not None:
             os.close(self._lock)
-            raise Unavailable(
-                f"cannot open {path}: {problem}; check the disk and the file's owner"
-            ) from problem
+            raise Unavailable(f"cannot open {path}: {problem}; check the disk and the file's owner") from problem
 
     async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Do `work` within a transaction; return its result once the transaction is durable."""

@@ -8,6 +8,7 @@ ends the stream at a gap, so that nothing overtaken or lost goes unnoticed.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -149,6 +150,7 @@ class ClientStream(Generic[Item, Sent, Received]):
         self._settings = settings
         self._outbox: Outbox[Item] = Outbox(settings.outbox_items)
         self._why = ""
+        self._has_ended = asyncio.Event()
         self._call: grpc.aio.StreamStreamCall[Sent, Received] | None = None
 
     def put(self, item: Item) -> None:
@@ -183,6 +185,12 @@ class ClientStream(Generic[Item, Sent, Received]):
                 writer.cancel()
                 await asyncio.gather(writer, return_exceptions=True)
                 call.cancel()
+                self._has_ended.set()
+
+    async def ended(self, timeout_s: float) -> None:
+        """Wait for the end of the stream, at most `timeout_s`."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._has_ended.wait(), timeout_s)
 
     async def _write(self, call: grpc.aio.StreamStreamCall[Sent, Received]) -> None:
         await write_envelopes(self._outbox, call.write, self._envelope, lambda: self.heartbeat_s)

@@ -52,16 +52,12 @@ class Constraint:
 def checked_constraint(field: str, constraint: Constraint) -> Constraint:
     """Return `constraint` if it can be judged; raise InvalidInput naming `field`."""
     if not constraint.attribute or len(constraint.attribute) > 255:
-        raise InvalidInput(
-            f"{field}.attribute", constraint.attribute, "the name of an attribute, or hostname"
-        )
+        raise InvalidInput(f"{field}.attribute", constraint.attribute, "the name of an attribute, or hostname")
     if constraint.operator in (Operator.LIKE, Operator.UNLIKE):
         try:
             re.compile(constraint.value)
         except re.error as error:
-            raise InvalidInput(
-                f"{field}.value", constraint.value, f"a regular expression ({error})"
-            ) from None
+            raise InvalidInput(f"{field}.value", constraint.value, f"a regular expression ({error})") from None
     if constraint.operator is Operator.MAX_PER and not re.fullmatch(r"[1-9]\d{0,8}", constraint.value):
         raise InvalidInput(f"{field}.value", constraint.value, "a whole number of at least 1")
     if constraint.operator is Operator.GROUP_BY and not re.fullmatch(r"([1-9]\d{0,8})?", constraint.value):
@@ -93,9 +89,7 @@ def text_of(constraint: Constraint) -> str:
     return f"{constraint.attribute} {constraint.operator.name} {constraint.value}".rstrip()
 
 
-def _is_met(
-    constraint: Constraint, place: Place, placed: dict[str, Counter[str]], known: dict[str, set[str]]
-) -> bool:
+def _is_met(constraint: Constraint, place: Place, placed: dict[str, Counter[str]], known: dict[str, set[str]]) -> bool:
     value = place.attribute(constraint.attribute)
     if value is None:
         return constraint.operator in (Operator.NOT_EQUALS, Operator.UNLIKE)
@@ -122,9 +116,7 @@ def _is_met_among(
         case Operator.MAX_PER:
             return counts[value] < int(constraint.value)
         case _:
-            return _balances(
-                value, counts, known.get(constraint.attribute, set()), int(constraint.value or 1)
-            )
+            return _balances(value, counts, known.get(constraint.attribute, set()), int(constraint.value or 1))
 
 
 def _balances(value: str, counts: Counter[str], known: set[str], least_groups: int) -> bool:

@@ -68,9 +68,7 @@ class NotLeader(Unavailable):
     """This master does not lead; `leader` is the address of the one that does, if known."""
 
     def __init__(self, leader: str = "") -> None:
-        super().__init__(
-            f"this master does not lead; ask {leader}" if leader else "no master leads yet; try again"
-        )
+        super().__init__(f"this master does not lead; ask {leader}" if leader else "no master leads yet; try again")
         self.leader = leader
 
 

@@ -301,9 +301,7 @@ class CallRefused:
     message: str
 
 
-News = (
-    Subscribed | OffersMade | OffersRescinded | TasksUpdated | TasksRecovering | StreamRefused | CallRefused
-)
+News = Subscribed | OffersMade | OffersRescinded | TasksUpdated | TasksRecovering | StreamRefused | CallRefused
 
 
 def checked_filter(field: str, filter_: Filter) -> Filter:

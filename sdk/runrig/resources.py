@@ -75,9 +75,7 @@ class Resources:
     @property
     def is_empty(self) -> bool:
         """Say whether there is nothing."""
-        return not (
-            self.cpu_millis or self.mem_mib or self.disk_mib or self.gpus or self.ports or self.custom
-        )
+        return not (self.cpu_millis or self.mem_mib or self.disk_mib or self.gpus or self.ports or self.custom)
 
     def shortfall(self, need: Resources) -> dict[str, int]:
         """Return by how much this is short of `need`, per dimension, in that dimension's unit; empty: it fits."""
@@ -96,11 +94,7 @@ class Resources:
             short["ports"] = missing
         has_custom = dict(self.custom)
         short.update(
-            {
-                name: amount - has_custom.get(name, 0)
-                for name, amount in need.custom
-                if amount > has_custom.get(name, 0)
-            }
+            {name: amount - has_custom.get(name, 0) for name, amount in need.custom if amount > has_custom.get(name, 0)}
         )
         return short
 
@@ -325,10 +319,7 @@ def _remove_ports(ports: Ports, gone: Ports) -> Ports:
 
 def _common_ports(ports: Ports, other: Ports) -> Ports:
     common = (
-        (max(begin, low), min(end, high))
-        for begin, end in ports
-        for low, high in other
-        if low <= end and begin <= high
+        (max(begin, low), min(end, high)) for begin, end in ports for low, high in other if low <= end and begin <= high
     )
     return tuple(sorted(common))
 

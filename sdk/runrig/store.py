@@ -18,6 +18,10 @@ _SCHEMA = "CREATE TABLE IF NOT EXISTS entries (key TEXT PRIMARY KEY, value BLOB 
 class Store(Protocol):
     """Durable entries."""
 
+    @property
+    def is_durable(self) -> bool:
+        """Say whether the entries outlive the process: a framework that forgets its id cannot come back for its tasks."""
+
     async def read(self, prefix: str = "") -> dict[str, bytes]:
         """Return the entries whose key starts with `prefix`, in the order of their keys."""
 
@@ -39,6 +43,8 @@ class MemoryStore:
         {'job/1': b'waiting'}
     """
 
+    is_durable = False
+
     def __init__(self) -> None:
         self.entries: dict[str, bytes] = {}
 
@@ -58,6 +64,8 @@ class MemoryStore:
 
 class SqliteStore:
     """Entries in one SQLite file (write-ahead log, full synchronisation, group commit)."""
+
+    is_durable = True
 
     def __init__(self, path: str | Path) -> None:
         """Open or create the file; raise Conflict if another process has it open."""

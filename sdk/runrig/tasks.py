@@ -323,9 +323,7 @@ def _check_command(field: str, task: TaskSpec) -> None:
             raise InvalidInput(f"{field}.command.env", key, "names without `=`, and no zero byte")
     if task.runtime_kind is RuntimeKind.DOCKER:
         if task.container is None or not task.container.image.strip():
-            raise InvalidInput(
-                f"{field}.container.image", "", "the name of an image, as the docker runtime needs one"
-            )
+            raise InvalidInput(f"{field}.container.image", "", "the name of an image, as the docker runtime needs one")
     elif not (task.command.argv or task.command.shell):
         raise InvalidInput(f"{field}.command", "", "argv or shell, as there is no image to say what to run")
 
@@ -358,9 +356,7 @@ def checked_health_check(field: str, check: HealthCheck, ports: int) -> HealthCh
     if not 0 <= check.port <= 65535:
         raise InvalidInput(f"{field}.port", check.port, "1 to 65535, or 0 for the port at port_index")
     if check.kind is not CheckKind.COMMAND and check.port == 0 and not 0 <= check.port_index < ports:
-        raise InvalidInput(
-            f"{field}.port_index", check.port_index, f"less than the task's number of ports, {ports}"
-        )
+        raise InvalidInput(f"{field}.port_index", check.port_index, f"less than the task's number of ports, {ports}")
     if check.scheme not in ("http", "https"):
         raise InvalidInput(f"{field}.scheme", check.scheme, "http or https")
     for name in ("delay_ms", "interval_ms", "timeout_ms", "grace_ms", "max_consecutive_failures"):

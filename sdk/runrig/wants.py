@@ -163,9 +163,7 @@ class Logic(Protocol):
     Times are seconds since 1970 and never go back within a process.
     """
 
-    def restore(
-        self, entries: Mapping[str, bytes], tasks: Mapping[TaskId, TaskView], now: float
-    ) -> list[Decision]:
+    def restore(self, entries: Mapping[str, bytes], tasks: Mapping[TaskId, TaskView], now: float) -> list[Decision]:
         """Take up the entries that were durable and the tasks that were launched; say all that should run.
 
         A launched task that no `Run` names is stopped.

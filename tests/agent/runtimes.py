@@ -1,4 +1,4 @@
-"""What tests of the runtimes share: a listener that remembers, orders, and waiting without sleeping blindly."""
+"""What tests of the runtimes share: a listener that remembers, orders, and waiting for conditions."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Listener:
         self.ends.append((key, ended))
         self._changed.set()
 
-    def availability_changed(self, kind: RuntimeKind, problem: str | None) -> None:
+    def availability_changed(self, kind: RuntimeKind, problem: str | None) -> None:  # noqa: ARG002
         self.problem = problem
         self.problems.append(problem)
         self._changed.set()
@@ -42,16 +42,16 @@ class Listener:
 
     async def end(self, key: TaskKey) -> Ended:
         """Wait for the end of a task."""
-        await self._until(lambda: self.end_of(key) is not None, f"the end of {key[1]}")
+        await self._until(lambda: self.end_of(key) is not None)
         ended = self.end_of(key)
         assert ended is not None
         return ended
 
     async def available(self, expected: bool = True) -> None:
         """Wait until the runtime can, or cannot, be used."""
-        await self._until(lambda: (self.problem is None) == expected, f"available={expected}: {self.problem}")
+        await self._until(lambda: (self.problem is None) == expected)
 
-    async def _until(self, condition: Callable[[], bool], what: str) -> None:
+    async def _until(self, condition: Callable[[], bool]) -> None:
         async with asyncio.timeout(DEADLINE_S):
             while not condition():
                 self._changed.clear()

@@ -1,12 +1,13 @@
-"""A cluster for the batch framework's mind, on plain data: what the SDK keeps, what agents run, and who may die when.
+"""A cluster for the batch framework's mind, on plain data: what the SDK keeps, and what agents run.
 
-`Cluster` stands where the SDK stands: it commits what the logic answers, launches what it wants, and hands it the
-news. A process that dies between the answer and the commit (`lose_answer`) gets the same news again, as from the wire.
+`Cluster` stands where the SDK stands: it commits what the logic answers, launches what it wants, and hands it
+the news. A process that dies between the answer and the commit (`lose_answer`) gets the same news again.
 """
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
@@ -28,7 +29,7 @@ START = 1_700_000_000.0
 class Cluster:
     """The SDK's part, and the agents' truth in `started` and `live`."""
 
-    limits: Limits = Limits()
+    limits: Limits = field(default_factory=Limits)
     now: float = START
     entries: dict[str, bytes] = field(default_factory=dict)
     launched: dict[TaskId, TaskView] = field(default_factory=dict)
@@ -40,6 +41,7 @@ class Cluster:
     last: list[Decision] = field(default_factory=list)
     alarm: float | None = None
     is_restarting_always: bool = False
+    on_answer: Callable[[Answer], None] = lambda _answer: None  # noqa: E731  (a default, not a name)
 
     def __post_init__(self) -> None:
         self.restart()
@@ -85,7 +87,9 @@ class Cluster:
                 case Delete(key):
                     self.entries.pop(key, None)
                 case Run(wants):
-                    self.wanted.update((each.task_id, each) for each in wants if each.task_id not in self.launched)
+                    self.wanted.update(
+                        (each.task_id, each) for each in wants if each.task_id not in self.launched
+                    )
                 case Stop(task_id):
                     self.wanted.pop(task_id, None)
                     self.stopping |= {task_id} & set(self.launched)
@@ -93,6 +97,7 @@ class Cluster:
                     self.alarm = at if self.alarm is None else min(at, self.alarm)
                 case Answer():
                     self.answers.append(decision)
+                    self.on_answer(decision)
 
     # The agents.
 
@@ -152,6 +157,7 @@ class Cluster:
         decisions = self.batch.handle(question, self.now)
         [answer] = [each for each in decisions if isinstance(each, Answer) and each.question is question]
         self._commit(decisions)
+        self.answers.remove(answer)
         if isinstance(answer.value, Exception):
             raise answer.value
         assert isinstance(answer.value, kind)
@@ -180,7 +186,11 @@ class Cluster:
 
 
 def view(
-    task_id: str, state: TaskState, reason: Reason = Reason.NONE, exit_code: int | None = None, at: float = START
+    task_id: str,
+    state: TaskState,
+    reason: Reason = Reason.NONE,
+    exit_code: int | None = None,
+    at: float = START,
 ) -> TaskView:
     """Return what the SDK tells of a task on agent a1."""
     status = StatusUpdate(

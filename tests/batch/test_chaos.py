@@ -104,7 +104,11 @@ def test_an_array_ends_complete_whatever_dies_and_nothing_starts_twice(
         won = [each for each in row.attempts if each.state is TaskState.TASK_FINISHED]
         assert len(won) == (0 if index in fate.cursed else 1)
         if index in fate.cursed:
-            assert row.failures == RETRIES + 1, "an index is tried again as often as was asked, whatever the cluster did"
-            assert fate.failures[index] >= RETRIES + 1, "an attempt that was given up may fail, too: it is not charged"
+            assert row.failures == RETRIES + 1, (
+                "an index is tried again as often as was asked, whatever the cluster did"
+            )
+            assert fate.failures[index] >= RETRIES + 1, (
+                "an attempt that was given up may fail, too: it is not charged"
+            )
         else:
             assert row.failures == 0

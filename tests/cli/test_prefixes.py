@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from runrig.cli.durations import parse_duration
-from runrig.cli.prefixes import find, shortest
+from runrig.cli.prefixes import cut, find, shortest
 from runrig.errors import InvalidInput, NotFound
 
 
@@ -68,3 +68,10 @@ def test_a_duration_is_read_as_seconds(text: str, seconds: float) -> None:
 def test_what_is_no_duration_is_refused_with_an_example(text: str) -> None:
     with pytest.raises(InvalidInput, match=r"--grace: .* a time such as 500ms, 10s"):
         parse_duration("--grace", text)
+
+
+def test_an_id_that_a_table_cut_in_the_middle_is_found_as_it_was_copied() -> None:
+    ids = ["0b2c3d4e-1111.web-1", "0b2c3d4e-1111.web-2"]
+
+    assert cut(ids[1], 15) == "0b2c3d4…1.web-2"
+    assert [find("task", cut(each, 15), ids, str) for each in ids] == ids

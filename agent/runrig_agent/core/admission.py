@@ -6,9 +6,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from runrig.errors import InvalidInput
+from runrig.ids import TaskId
 from runrig.resources import Resources, ports_contain, ports_text
 from runrig.tasks import Reason, RuntimeKind, TaskSpec, TaskState, Volume, checked_task
 from runrig_agent.core.account import Account
+
+
+@dataclass(frozen=True, slots=True)
+class UnreadableTask:
+    """A task whose description cannot be read: as much of it as the master reads, and what is wrong."""
+
+    task_id: TaskId
+    name: str
+    resources: Resources
+    labels: tuple[tuple[str, str], ...]
+    problem: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,9 +70,11 @@ def _check_ports(spec: TaskSpec) -> None:
 
 def _volume_problem(volume: Volume, allowed: tuple[str, ...]) -> str | None:
     """Judge paths by their text; that links do not lead out is seen to when the volume is mounted."""
+    if not volume.host_path.startswith("/"):
+        return f"volume host_path {volume.host_path!r} is not allowed; allowed: an absolute path"
     for name, path in (("host_path", volume.host_path), ("container_path", volume.container_path)):
-        if not path.startswith("/") or ".." in path.split("/") or "\0" in path:
-            return f"volume {name} {path!r} is not allowed; allowed: an absolute path without `..`"
+        if not path or ".." in path.split("/") or "\0" in path:
+            return f"volume {name} {path!r} is not allowed; allowed: a path without `..`"
     if any(_is_within(volume.host_path, directory) for directory in allowed):
         return None
     known = ", ".join(allowed) or "none"

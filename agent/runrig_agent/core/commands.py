@@ -100,10 +100,11 @@ class SignalTask:
 
 @dataclass(frozen=True, slots=True)
 class ForgetTask:
-    """Its end is durable: remove what its runtime keeps of it. Its sandbox stays for a while."""
+    """Its end is durable: what its runtime and its sandbox keep of it may go when its time has come."""
 
     key: TaskKey
     kind: RuntimeKind
+    ended_at_unix_ms: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -133,7 +133,8 @@ class Ends:
     ) -> None:
         """Say the last word on a task, free what it held; end the rest of its group unless all went well."""
         assert state.is_terminal
-        self._release(task)
+        at_unix_ms = int(now * 1000) if at_unix_ms is None else at_unix_ms
+        self._release(task, at_unix_ms)
         self._updates.add(task, state, reason, now, message, at_unix_ms, exit_code)
         if task.ending is not None and task.ending.is_forgotten:
             self._bury(task, now)
@@ -145,7 +146,7 @@ class Ends:
         if self._updates.acknowledge(task, number):
             self._bury(task, now)
 
-    def _release(self, task: Task) -> None:
+    def _release(self, task: Task, at_unix_ms: int) -> None:
         if task.phase is Phase.PREPARING:
             self._effects.do(CancelPreparation(task.key))
         self._stop_checks(task)
@@ -154,7 +155,7 @@ class Ends:
         for kind in (TimerKind.KILL, TimerKind.MAX_RUN, TimerKind.PROGRESS):
             self._timers.cancel(kind, task.key)
         self._account.release(task.spec)
-        self._effects.do(ForgetTask(task.key, task.kind))
+        self._effects.do(ForgetTask(task.key, task.kind, at_unix_ms))
 
     def _stop_checks(self, task: Task) -> None:
         if task.checks:
@@ -226,6 +227,8 @@ def _verdict(task: Task, end: TaskEnded) -> tuple[TaskState, Reason, str]:
             Reason.OUT_OF_MEMORY,
             end.message or f"it used more than its {mem} MiB of memory",
         )
+    if code is None and end.has_host_rebooted:
+        return TaskState.TASK_LOST, Reason.HOST_REBOOTED, end.message or "its host was rebooted"
     if code is None:
         return (
             TaskState.TASK_LOST,

@@ -10,7 +10,7 @@ from runrig.ids import TaskId
 from runrig.offers import LaunchableTask
 from runrig.tasks import Reason, TaskSpec, TaskState
 from runrig_agent.core.account import Account
-from runrig_agent.core.admission import LaunchRefused, launch_problem
+from runrig_agent.core.admission import LaunchRefused, UnreadableTask, launch_problem
 from runrig_agent.core.effects import Effects
 from runrig_agent.core.policy import Policy
 from runrig_agent.core.records import PutTask, TaskRecord
@@ -58,8 +58,8 @@ class Launches:
         for launchable in order.tasks:
             if self._answer_known((order.framework_id, launchable.task_id)):
                 continue
-            spec = _spec(launchable)
-            problem = self._problem(order, spec, info)
+            spec, unreadable = _read(launchable)
+            problem = unreadable or self._problem(order, spec, info)
             task = self._take_in(order, spec, (), now)
             if problem is not None:
                 self._refuse(task, problem, now)
@@ -69,9 +69,11 @@ class Launches:
 
     def _launch_group(self, order: Launch, info: AgentInfo, now: float) -> None:
         """Start all members, or none: then each says which of them was the reason (rule 4)."""
-        specs = {task.task_id: _spec(task) for task in order.tasks}
+        members = {task.task_id: _read(task) for task in order.tasks}
+        specs = {task_id: spec for task_id, (spec, _) in members.items()}
+        unreadable = {task_id: problem for task_id, (_, problem) in members.items() if problem is not None}
         new = [spec for spec in specs.values() if not self._answer_known((order.framework_id, spec.task_id))]
-        refused = self._group_problem(order, new, info, len(specs))
+        refused = self._group_problem(order, new, unreadable, info, len(specs))
         if refused is not None:
             for spec in new:
                 self._refuse(
@@ -85,7 +87,12 @@ class Launches:
             self._starts.begin(task)
 
     def _group_problem(
-        self, order: Launch, new: list[TaskSpec], info: AgentInfo, size: int
+        self,
+        order: Launch,
+        new: list[TaskSpec],
+        unreadable: dict[TaskId, LaunchRefused],
+        info: AgentInfo,
+        size: int,
     ) -> dict[TaskId, LaunchRefused] | None:
         """Return why the group must not start: of the member that is the reason, and of the rest."""
         if new and len(new) < size:
@@ -96,7 +103,7 @@ class Launches:
         taken: list[TaskSpec] = []
         problem = None
         for spec in new:
-            problem = self._problem(order, spec, info)
+            problem = unreadable.get(spec.task_id) or self._problem(order, spec, info)
             if problem is not None:
                 break
             self._account.take(spec)
@@ -147,6 +154,10 @@ class Launches:
         self._updates.add(task, refused.state, refused.reason, now, refused.message)
 
 
-def _spec(task: LaunchableTask) -> TaskSpec:
+def _read(task: LaunchableTask) -> tuple[TaskSpec, LaunchRefused | None]:
+    """Return a task in full; of one that cannot be read, what is known of it, and why it must not start."""
+    if isinstance(task, UnreadableTask):
+        known = TaskSpec(task.task_id, task.resources, task.name, task.labels)
+        return known, LaunchRefused(TaskState.TASK_ERROR, Reason.INVALID_TASK, task.problem)
     assert isinstance(task, TaskSpec), f"{type(task)}: on an agent every task is read in full"
-    return task
+    return task, None

@@ -5,7 +5,7 @@ Plain processes that fetch nothing are launched at once and say no more than RUN
 
 from __future__ import annotations
 
-from runrig.tasks import Reason, RuntimeKind, TaskState
+from runrig.tasks import Reason, RuntimeKind, TaskSpec, TaskState
 from runrig_agent.core.commands import (
     AdoptTask,
     ForgetTask,
@@ -48,7 +48,7 @@ class Starts:
         """Prepare a task that was just admitted, or was held; launch it if there is nothing to prepare."""
         if self._runtimes.is_recovering(task.kind):
             task.phase = Phase.HELD
-        elif task.spec.fetch or task.kind is RuntimeKind.DOCKER:
+        elif _needs_preparation(task.spec):
             task.phase = Phase.PREPARING
             self._effects.do(PrepareTask(task.key, task.spec))
         else:
@@ -104,7 +104,7 @@ class Starts:
         """Say that a task runs, watch its health and time; or end it, when a kill came meanwhile."""
         if task.phase is Phase.ENDED:
             self._effects.do(SignalTask(task.key, task.kind, SIGKILL))
-            self._effects.do(ForgetTask(task.key, task.kind))
+            self._effects.do(ForgetTask(task.key, task.kind, int(now * 1000)))
             return
         if task.phase not in (Phase.LAUNCHING, Phase.UNCERTAIN):
             return
@@ -157,3 +157,8 @@ class Starts:
             if each.phase is Phase.READY:
                 each.phase = Phase.LAUNCHING
                 self._effects.do(LaunchTask(each.key, each.spec))
+
+
+def _needs_preparation(spec: TaskSpec) -> bool:
+    is_container = spec.runtime_kind is RuntimeKind.DOCKER
+    return is_container or bool(spec.fetch or spec.volumes or spec.command.user)

@@ -68,6 +68,7 @@ class TaskEnded:
     ended_at_unix_ms: int
     is_out_of_memory: bool = False
     message: str = ""
+    has_host_rebooted: bool = False
 
 
 @dataclass(slots=True)

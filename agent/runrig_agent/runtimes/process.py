@@ -106,15 +106,13 @@ class ProcessRuntime:
         strangers: list[TaskKey] = []
         self._is_recovering = True
         try:
-            async for answer in self._link.ask_many("list"):
-                if "done" in answer:
-                    break
-                each = _found(answer["item"])
+            for task in await self._link.ask_list("list"):
+                each = _found(task)
                 if each.key not in keys:
                     strangers.append(each.key)
                     continue
                 found.append(each)
-                self._know(answer["item"], is_end_told=each.ended is not None)
+                self._know(task, is_end_told=each.ended is not None)
             for key in strangers:
                 log.info("stopping a task that the agent does not know", framework=key[0], task=key[1])
                 await self._link.ask("forget", key=key)
@@ -291,11 +289,9 @@ class ProcessRuntime:
 
     async def _catch_up(self) -> None:
         """Hear what ended while nobody listened."""
-        async for answer in self._link.ask_many("list"):
-            if "done" in answer:
-                return
-            if answer["item"]["end"] is not None:
-                self._heard_end(answer["item"])
+        for task in await self._link.ask_list("list"):
+            if task["end"] is not None:
+                self._heard_end(task)
 
     def _lost_warden(self) -> None:
         self._connected.clear()

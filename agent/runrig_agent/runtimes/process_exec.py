@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
+import functools
 import json
 import os
 import pty
@@ -44,7 +45,7 @@ async def start_exec(
     try:
         answer = json.loads(await reader.readline() or b'{"error": {"kind": "host", "message": "no warden"}}')
         if (refusal := answer.get("error")) is not None:
-            raise WardenError(refusal["kind"], refusal["message"])
+            raise WardenError(refusal["kind"], refusal["message"])  # noqa: TRY301 - closes all below
         return await ProcessExec.opened(files, reader, writer)
     except BaseException:
         writer.close()
@@ -112,8 +113,8 @@ class ProcessExec:
         transports: list[asyncio.BaseTransport] = []
         for fd in files.outputs:
             output = asyncio.StreamReader()
-            protocol = asyncio.StreamReaderProtocol(output)
-            transport, _ = await loop.connect_read_pipe(lambda each=protocol: each, os.fdopen(fd, "rb", 0))  # type: ignore[misc]
+            protocol = functools.partial(asyncio.StreamReaderProtocol, output)
+            transport, _ = await loop.connect_read_pipe(protocol, os.fdopen(fd, "rb", 0))
             outputs.append(output)
             transports.append(transport)
         pipe, flow = await loop.connect_write_pipe(

@@ -9,10 +9,10 @@ import json
 import os
 import socket
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import structlog
 
@@ -20,6 +20,9 @@ from runrig.errors import RunrigError, Unavailable
 from runrig_agent.warden import PROTOCOL_VERSION
 
 log = structlog.get_logger()
+
+_Answers: TypeAlias = "asyncio.Queue[dict[str, Any] | None]"
+"""Answers to one request; None: the connection is gone."""
 
 _LINE_LIMIT = 16 << 20
 _RETRY_S = 0.02
@@ -73,9 +76,10 @@ class WardenLink:
         self._on_ended = on_ended
         self._on_gone = on_gone
         self._numbers = itertools.count(1)
-        self._waiting: dict[int, asyncio.Queue[dict[str, Any] | None]] = {}
+        self._waiting: dict[int, _Answers] = {}
         self._writer: asyncio.StreamWriter | None = None
         self._reading: asyncio.Task[None] | None = None
+        self._starting: asyncio.Task[None] | None = None
 
     @property
     def is_connected(self) -> bool:
@@ -83,7 +87,7 @@ class WardenLink:
         return self._writer is not None
 
     async def connect(self) -> dict[str, Any]:
-        """Connect, starting a warden if none runs, and return its greeting; raises Unavailable, WardenError."""
+        """Connect, starting a warden if none runs; return its greeting; raises Unavailable, WardenError."""
         assert self._writer is None, "connected already"
         try:
             async with asyncio.timeout(self._settings.start_timeout_s):
@@ -102,29 +106,43 @@ class WardenLink:
 
     async def ask(self, operation: str, **fields: object) -> dict[str, Any]:
         """Send a request and return its answer; raises WardenGone, WardenError."""
-        async for answer in self.ask_many(operation, **fields):
-            return answer
-        raise WardenGone("the warden has gone")
+        with self._request(operation, fields) as answers:
+            return await self._next(answers)
 
-    async def ask_many(self, operation: str, **fields: object) -> AsyncIterator[dict[str, Any]]:
-        """Send a request and yield its answers; raises WardenGone, WardenError."""
+    async def ask_list(self, operation: str, **fields: object) -> list[dict[str, Any]]:
+        """Send a request that is answered by items, and return them; raises WardenGone, WardenError."""
+        items: list[dict[str, Any]] = []
+        with self._request(operation, fields) as answers:
+            while "done" not in (answer := await self._next(answers)):
+                items.append(answer["item"])
+        return items
+
+    @contextlib.contextmanager
+    def _request(self, operation: str, fields: dict[str, object]) -> Iterator[_Answers]:
         if self._writer is None:
             raise WardenGone("there is no warden")
         number = next(self._numbers)
-        answers: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
+        answers: _Answers = asyncio.Queue()
         self._waiting[number] = answers
         try:
             self._writer.write(line({"id": number, "op": operation, **fields}))
-            await self._writer.drain()
-            while (answer := await answers.get()) is not None:
-                if (refusal := answer.get("error")) is not None:
-                    raise WardenError(refusal["kind"], refusal["message"])
-                yield answer
-        except ConnectionError as error:
-            raise WardenGone("the warden has gone") from error
+            yield answers
         finally:
             del self._waiting[number]
-        raise WardenGone("the warden has gone")
+
+    async def _next(self, answers: _Answers) -> dict[str, Any]:
+        """Wait for an answer, for as long as there is a connection that could bring it."""
+        try:
+            if self._writer is not None:
+                await self._writer.drain()
+        except ConnectionError:
+            self._break()
+        answer = await answers.get()
+        if answer is None:
+            raise WardenGone("the warden has gone")
+        if (refusal := answer.get("error")) is not None:
+            raise WardenError(refusal["kind"], refusal["message"])
+        return answer
 
     async def open_extra(self) -> socket.socket:
         """Return one more connection, not blocking, for a command in a task; raises Unavailable."""
@@ -134,7 +152,9 @@ class WardenLink:
             raise Unavailable(f"the warden does not answer: {error}") from error
 
     async def close(self) -> None:
-        """End the connection without a word to `on_gone`."""
+        """End the connection without a word to `on_gone`; a warden that is being started starts."""
+        if self._starting is not None:
+            await asyncio.wait([self._starting])
         reading, self._reading = self._reading, None
         if reading is not None:
             reading.cancel()
@@ -147,11 +167,13 @@ class WardenLink:
             with contextlib.suppress(OSError):
                 peer = await connected(self._directory)
                 return await asyncio.open_unix_connection(sock=peer, limit=_LINE_LIMIT)
-            await self._start()
+            await asyncio.shield(
+                asyncio.create_task(self._start())
+            )  # a cancelled start leaves no half process
             await asyncio.sleep(_RETRY_S)
 
     async def _start(self) -> None:
-        """Start a warden; does nothing when another holds the lock, which then is about to listen or to end."""
+        """Start a warden; does nothing while another holds the lock, which is about to listen or to end."""
         settings = self._settings
         words = [sys.executable, "-I", "-m", "runrig_agent.warden", str(self._directory)]
         words += ["--idle-s", str(settings.idle_s)]
@@ -179,6 +201,15 @@ class WardenLink:
             while data := await reader.readline():
                 self._take(json.loads(data))
         self._reading = None
+        self._break()
+
+    def _break(self) -> None:
+        """Give up a connection that is broken, which may be noticed by reading or by writing."""
+        if self._writer is None:
+            return
+        reading, self._reading = self._reading, None
+        if reading is not None:
+            reading.cancel()
         self._hang_up()
         self._on_gone()
 

@@ -68,6 +68,11 @@ class Cgroups:
         groups = {name: str(each.base / token) for name, each in self._hierarchies.items()}
         for directory in groups.values():
             os.mkdir(directory)
+        self.share(groups, limits)
+        return groups
+
+    def share(self, groups: dict[str, str], limits: Limits) -> None:
+        """Set a task's part of the cpu; raises OSError."""
         if limits.cpu_shares and "cpu" in groups:
             _write(groups["cpu"], "cpu.shares", max(2, limits.cpu_shares))
         elif limits.cpu_shares and V2 in groups:
@@ -77,7 +82,6 @@ class Cgroups:
             _write(groups["cpu"], "cpu.cfs_quota_us", limits.cpu_millis * CPU_PERIOD_US // 1000)
         elif limits.cpu_millis and V2 in groups:
             _write(groups[V2], "cpu.max", f"{limits.cpu_millis * CPU_PERIOD_US // 1000} {CPU_PERIOD_US}")
-        return groups
 
     @contextlib.contextmanager
     def inside(self, groups: dict[str, str]) -> Iterator[None]:

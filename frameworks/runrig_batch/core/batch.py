@@ -243,7 +243,7 @@ class Batch:
     # What follows from any of them.
 
     def _follow_up(self, run: JobRun, decisions: list[Decision], *, was_over: bool = False) -> list[Decision]:
-        """Fill a job's window; if it has just ended, remember it among the ended; tell those who wait for it."""
+        """Fill a job's window; if it has just ended, file it with the ended; tell those who wait for it."""
         wants = run.refill(self._window())
         if wants:
             decisions.append(Run(wants))

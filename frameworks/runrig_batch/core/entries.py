@@ -3,10 +3,11 @@
     counter                 the number of the newest job: ids are never used again
     job/<id>                what was asked for: written once
     status/<id>             when it started, was killed, ended: written at most three times
-    index/<id>/<index>      attempts of one index: written when one of them ends; no entry: it was never tried to an end
+    index/<id>/<index>      attempts of one index: written when one of them ends; none: it never did
     output/<task id>        output that must still be fetched, and from where; deleted when it has been
 
-An index that ends thus writes one entry of about 100 bytes, however large its array is, and one that waits writes none.
+An index that ends thus writes one entry of about 100 bytes, however large its array is; one that waits writes
+none.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Reading one field of a job description: each reader returns the value or names the field, the value and what is allowed."""
+"""Reading one field of a job description.
+
+Each reader returns the value, or raises InvalidInput with the field, the value and what is allowed.
+"""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ class History:
         return len(self._ended) > self._limits.retained_jobs or self._tasks > self._limits.retained_tasks
 
     def discard(self, run: JobRun) -> list[Delete]:
-        """Delete a job now and have its other entries follow: a death in between leaves entries without a job."""
+        """Delete a job now, its other entries later: a death in between leaves entries without a job."""
         job_id = run.job.job_id
         self._rubbish.append(f"{STATUS}{job_id}")
         self._rubbish.extend(f"{INDEX}{job_id}/{index}" for index in run.settled)

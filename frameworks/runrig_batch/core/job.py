@@ -12,7 +12,7 @@ from runrig.ids import Role, TaskId
 from runrig.resources import Resources
 from runrig.tasks import Command, Container, Fetch, Reason, TaskSpec, TaskState
 from runrig.wants import TaskView, Want
-from runrig_batch.core.indices import Ranges, count_of, first_indices
+from runrig_batch.core.indices import Ranges, count_of
 
 JobId = NewType("JobId", str)
 """`<name>-<number>`: the number is never given twice, so an id is never used again."""
@@ -53,8 +53,8 @@ class IndexState(StrEnum):
 class JobSpec:
     """What the user asked for, checked by `runrig_batch.core.job_file`.
 
-    `parallelism` 0: as many at once as the cluster has room for. Every index may be tried `1 + retries` times, with a
-    pause of `retry_delay_ms` that doubles each time; `timeout_ms` 0: a task may run for ever.
+    `parallelism` 0: as many at once as the cluster has room for. Every index may be tried `1 + retries`
+    times, with a pause of `retry_delay_ms` that doubles each time; `timeout_ms` 0: a task may run for ever.
     """
 
     name: str
@@ -63,7 +63,7 @@ class JobSpec:
     shell: str = ""
     image: str = ""
     env: tuple[tuple[str, str], ...] = ()
-    indices: Ranges = first_indices(1)
+    indices: Ranges = ((0, 0),)
     items: tuple[str, ...] = ()
     parallelism: int = 0
     retries: int = 0

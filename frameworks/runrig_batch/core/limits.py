@@ -55,11 +55,12 @@ class Limits:
     256 is several times what one pass of the allocator places for one framework."""
 
     total_window: int = 8192
-    """Tasks of all jobs that wait for an offer, dealt out evenly; every job may have one, so none blocks another."""
+    """Tasks of all jobs that wait for an offer, dealt out evenly. Every job may have one, so that
+    none blocks another."""
 
     max_faults: int = 20
-    """Attempts of one index that the cluster may spoil before the index fails: retries are not charged for them,
-    but a task that takes its agent down with it must not wander through the whole cluster."""
+    """Attempts of one index that the cluster may spoil before the index fails: retries are not charged for
+    them, but a task that takes its agent down with it must not wander through the whole cluster."""
 
     fault_delay_s: float = 1.0
     """Pause after the first attempt that the cluster spoilt; doubles with each."""
@@ -68,8 +69,8 @@ class Limits:
     """The longest pause before a retry, however often it doubled."""
 
     unreachable_grace_s: float = 60.0
-    """How long a task may be unreachable before another attempt is started in its place. The agent was silent for 75 s
-    by then; a minute more lets most restarts of a host pass without work done twice."""
+    """How long a task may be unreachable before another attempt is started in its place. The agent was
+    silent for 75 s by then; a minute more lets most restarts of a host pass without work done twice."""
 
     kept_attempts: int = 10
     """Attempts of one index that are remembered: the latest."""
@@ -97,4 +98,4 @@ BOUNDLESS = Limits(
     max_retries=2**31,
     max_priority=2**31,
 )
-"""What durable entries are read back with: a limit lowered later does not apply to jobs that were accepted."""
+"""What durable entries are read back with: a limit lowered later spares jobs that were accepted."""

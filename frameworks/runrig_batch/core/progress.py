@@ -21,7 +21,10 @@ class Phase(Enum):
 
 @dataclass(slots=True)
 class Progress:
-    """One index that has been tried, or is wanted, and has not ended. `number` is the attempt that is due or under way."""
+    """One index that has been tried, or is wanted, and has not ended.
+
+    `number` is the attempt that is due or under way, `past` holds those that are over.
+    """
 
     index: int
     number: int = 1

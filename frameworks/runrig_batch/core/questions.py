@@ -1,6 +1,7 @@
 """What the edges ask and tell the mind; each question is answered with the value that its docstring names.
 
-A question with `wait_s` is answered as soon as there is something to say, at the latest after so many seconds.
+A question with `wait_s` is answered as soon as there is something to say, at the latest after so many
+seconds.
 """
 
 from __future__ import annotations
@@ -78,7 +79,10 @@ class IndexPage:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FindTask:
-    """Find one attempt of an index, 0 for the latest: TaskSight; with `wait_s` once it differs from `unlike`."""
+    """Find one attempt of an index, 0 for the latest: TaskSight.
+
+    With `wait_s` once it differs from `unlike`.
+    """
 
     job_id: JobId
     index: int
@@ -96,7 +100,7 @@ class KillJob:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class NextOutputs:
-    """Find output that is to be fetched: OutputPage; `after` is the `upto` of the page before, 0 at the start."""
+    """Find output that is to be fetched: OutputPage; `after` is the `upto` of the page before, or 0."""
 
     after: int
     limit: int

@@ -1,8 +1,8 @@
 """One job as it runs: which of its indices is tried next, which ended how, and when all is over.
 
-Rule 1: of each index at most one attempt counts as the current one; only a success of an older one still matters.
+Rule 1: of each index one attempt at most is the current one; of older ones only a success still matters.
 Rule 2: an index that has ended is never opened again.
-Rule 3: what an end decides is written in the same answer, so that a death between two answers repeats nothing.
+Rule 3: what an end decides is written in the same answer, so a death between two answers repeats nothing.
 """
 
 from __future__ import annotations
@@ -117,7 +117,7 @@ class JobRun:
     # What happens to it.
 
     def refill(self, window: int) -> tuple[Want, ...]:
-        """Return further tasks that should run, so that at most `window` wait for offers and the parallelism is kept."""
+        """Return further tasks that should run: `window` at most wait for offers, parallelism is kept."""
         if self.is_killed or self.has_ended:
             return ()
         room = window - self.phases[Phase.WANTED]
@@ -282,7 +282,7 @@ class JobRun:
         self.states[state] += 1
 
     def _drop_idle(self, now: float) -> list[Decision]:
-        """Settle, in a job that was killed, the indices that have no task; those never tried need no entry."""
+        """Settle the indices of a killed job that have no task; those never tried need no entry."""
         decisions: list[Decision] = []
         for progress in [each for each in self.open.values() if each.phase is not Phase.LAUNCHED]:
             if progress.past:

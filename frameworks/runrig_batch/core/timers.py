@@ -40,7 +40,7 @@ Timer = RetryDue | PatienceOver | WaitOver
 
 @dataclass(slots=True)
 class Timers:
-    """A heap of timers. None is ever taken out early: who set one looks, when it is due, whether it still matters."""
+    """A heap of timers. None is taken out early: who set one looks, when it is due, whether it matters."""
 
     _heap: list[tuple[float, int, Timer]] = field(default_factory=list)
     _numbers: itertools.count[int] = field(default_factory=itertools.count)

@@ -33,7 +33,10 @@ class Waits:
         self._timers.set(now + question.wait_s, WaitOver(question))
 
     def touched(self, job_id: JobId, answer: Callable[[Patient], tuple[bool, object]]) -> list[Answer]:
-        """Answer those about a job that something happened to; `answer` says whether it is worth telling, and what."""
+        """Answer questions about a job that something happened to.
+
+        `answer` says whether there is something worth telling, and what.
+        """
         waiting = self._by_job.pop(job_id, None)
         if waiting is None:
             return []

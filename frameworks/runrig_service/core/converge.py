@@ -14,6 +14,10 @@ from runrig_service.core.selection import select, value_of
 from runrig_service.core.state import State
 
 
+MAX_STEPS = 10
+"""More than any app needs to come to rest: four were the most seen."""
+
+
 @dataclass(slots=True)
 class Next:
     """What to do now, and when to look again at the latest; milliseconds, None: when something changes."""
@@ -27,11 +31,25 @@ class Next:
 
 
 def converge(state: State, app_id: str, now_ms: int) -> Next:
-    """Return the next step for one app; an app that was removed has nothing left to want."""
+    """Return all that can be done now for one app; of an app that was removed nothing is wanted.
+
+    Steps are taken until one does nothing: no news comes of an instance that is dropped before it was launched, so
+    nothing else would bring what follows from that.
+    """
+    decisions: list[Decision] = []
+    for _ in range(MAX_STEPS):
+        result = _step(state, app_id, now_ms)
+        decisions += result.decisions
+        if not result.decisions:
+            return Next(decisions, result.wake_ms)
+    raise AssertionError(f"{app_id} does not come to rest: {decisions[-3:]}")
+
+
+def _step(state: State, app_id: str, now_ms: int) -> Next:
+    result = Next([])
     definition = state.apps.find(app_id)
     if definition is None:
-        return Next([])
-    result = Next([])
+        return result
     _release_stranded(state, definition.app, result)
     instances = _within_reach(state, definition, now_ms, result)
     counts = _counts(definition, instances)

@@ -33,6 +33,11 @@ class Instance:
     last_failure_ms: int | None = None
 
     @property
+    def number(self) -> int:
+        """Return the number that its id ends with: the later it was made, the larger."""
+        return int(self.task_id.rpartition("-")[2])
+
+    @property
     def state(self) -> TaskState | None:
         """Return the task's state, None before it is launched."""
         return self.view.state if self.view is not None else None

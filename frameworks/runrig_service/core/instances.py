@@ -28,8 +28,8 @@ class Instances:
     def restore(self, entries: Mapping[str, bytes], counter: bytes, tasks: Mapping[TaskId, TaskView]) -> None:
         """Take up the entries by task id, and what the SDK knows of the tasks."""
         self._last_number = int(counter)
-        for name, value in entries.items():
-            instance = Instance.from_bytes(TaskId(name), value)
+        restored = (Instance.from_bytes(TaskId(name), value) for name, value in entries.items())
+        for instance in sorted(restored, key=lambda each: each.number):
             instance.view = tasks.get(instance.task_id)
             self._add(instance)
 

@@ -36,9 +36,7 @@ def register(cluster: Cluster, stream: StreamId, report: Register, now: float) -
 def _refusal(cluster: Cluster, report: Register) -> StreamRefused | None:
     agent = cluster.agents.get(report.agent.agent_id)
     if report.epoch > cluster.epoch:
-        text = (
-            f"the agent has seen epoch {report.epoch}, this master leads epoch {cluster.epoch}: it is stale"
-        )
+        text = f"the agent has seen epoch {report.epoch}, this master leads epoch {cluster.epoch}: it is stale"
         return StreamRefused(RefusalCode.STALE_EPOCH, text)
     if agent is None:
         if len(cluster.agents) >= cluster.settings.max_agents:
@@ -49,9 +47,7 @@ def _refusal(cluster: Cluster, report: Register) -> StreamRefused | None:
         text = "this agent was marked gone; to use the host again clear its work directory and start it anew"
         return StreamRefused(RefusalCode.GONE, text)
     if report.session <= agent.session:
-        text = (
-            f"session {report.session} is not newer than {agent.session}: another process runs as this agent"
-        )
+        text = f"session {report.session} is not newer than {agent.session}: another process runs as this agent"
         return StreamRefused(RefusalCode.SUPERSEDED, text)
     return None
 
@@ -65,9 +61,7 @@ def _end_old_stream(cluster: Cluster, agent: Agent) -> None:
     cluster.rescind(list(agent.offers.values()), RescindReason.AGENT_LEFT)
 
 
-def _take_back(
-    cluster: Cluster, agent: Agent, stream: StreamId, report: Register, is_new: bool, now: float
-) -> None:
+def _take_back(cluster: Cluster, agent: Agent, stream: StreamId, report: Register, is_new: bool, now: float) -> None:
     was = agent.presence
     if agent.info.attributes != report.agent.attributes or agent.info.resources != report.agent.resources:
         cluster.filters.clear_agent(agent.id)
@@ -94,9 +88,7 @@ def _take_back(
     cluster.touch("agent", agent.id)
 
 
-def _merge_tasks(
-    cluster: Cluster, agent: Agent, reports: tuple[TaskReport, ...], was: Presence, now: float
-) -> None:
+def _merge_tasks(cluster: Cluster, agent: Agent, reports: tuple[TaskReport, ...], was: Presence, now: float) -> None:
     reported = {(report.framework_id, report.task_id) for report in reports}
     for task in [task for key, task in agent.tasks.items() if key not in reported]:
         if not task.state.is_terminal:
@@ -125,9 +117,7 @@ def _merge_removed(cluster: Cluster, agent: Agent, report: TaskReport, now: floa
 
 
 def _merge_task(cluster: Cluster, agent: Agent, report: TaskReport, was: Presence, now: float) -> None:
-    framework = cluster.frameworks.get(report.framework_id) or _unknown_framework(
-        cluster, report.framework_id, now
-    )
+    framework = cluster.frameworks.get(report.framework_id) or _unknown_framework(cluster, report.framework_id, now)
     task = framework.tasks.get(report.task_id)
     if task is not None and task.agent is not agent:
         cluster.note("two agents report one task", True, task=task.id, agents=(task.agent.id, agent.id))

@@ -296,9 +296,7 @@ class Cluster:
         source: Source = Source.MASTER,
     ) -> None:
         """Make an update of the master's own and send it (rule 9: no number, not retried)."""
-        update = self.own_update(
-            task.framework.id, task.id, task.agent.id, state, reason, message, now, source
-        )
+        update = self.own_update(task.framework.id, task.id, task.agent.id, state, reason, message, now, source)
         was_terminal = task.state.is_terminal
         task.learn(update)
         if update.state.is_terminal and not was_terminal:
@@ -358,10 +356,6 @@ def _remainder(have: Resources, taken: Resources) -> Resources:
         max(0, have.disk_mib - taken.disk_mib),
         max(0, have.gpus - taken.gpus),
         have.ports,
-        tuple(
-            (name, amount - custom.get(name, 0))
-            for name, amount in have.custom
-            if amount > custom.get(name, 0)
-        ),
+        tuple((name, amount - custom.get(name, 0)) for name, amount in have.custom if amount > custom.get(name, 0)),
     )
     return left.less_ports(taken.ports)

@@ -32,9 +32,7 @@ class Filters:
         """Remember a refusal; it replaces those that it covers."""
         refusals = self._by_agent.setdefault(agent, {}).setdefault(key, [])
         refusals[:] = [
-            old
-            for old in refusals
-            if old.until > refusal.until or not refusal.resources.contains(old.resources)
+            old for old in refusals if old.until > refusal.until or not refusal.resources.contains(old.resources)
         ]
         refusals.append(refusal)
         del refusals[: -self._most_per_key]

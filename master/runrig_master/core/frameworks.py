@@ -60,9 +60,7 @@ def _refusal(cluster: Cluster, info: FrameworkInfo, call: Subscribe) -> StreamRe
     if framework is None:
         most = cluster.settings.max_frameworks
         if len(cluster.frameworks) >= most:
-            return StreamRefused(
-                RefusalCode.TOO_SLOW, f"the cluster has {most} frameworks, its bound (max_frameworks)"
-            )
+            return StreamRefused(RefusalCode.TOO_SLOW, f"the cluster has {most} frameworks, its bound (max_frameworks)")
         return None
     if framework.info.roles and framework.info.principal != info.principal:
         return StreamRefused(
@@ -70,9 +68,7 @@ def _refusal(cluster: Cluster, info: FrameworkInfo, call: Subscribe) -> StreamRe
             f"framework.principal: {info.principal!r} is not allowed; allowed: {framework.info.principal!r}",
         )
     if call.session <= framework.session:
-        text = (
-            f"session {call.session} is not newer than {framework.session}: another scheduler has taken over"
-        )
+        text = f"session {call.session} is not newer than {framework.session}: another scheduler has taken over"
         return StreamRefused(RefusalCode.SUPERSEDED, text)
     return None
 
@@ -87,9 +83,7 @@ def _check(cluster: Cluster, info: FrameworkInfo) -> None:
     for role in info.roles:
         checked_role("framework.roles", role)
     if not 0 <= info.failover_timeout_ms <= MAX_MILLISECONDS:
-        raise InvalidInput(
-            "framework.failover_timeout_ms", info.failover_timeout_ms, f"0 to {MAX_MILLISECONDS}"
-        )
+        raise InvalidInput("framework.failover_timeout_ms", info.failover_timeout_ms, f"0 to {MAX_MILLISECONDS}")
 
 
 def _end_old_stream(cluster: Cluster, framework: Framework) -> None:
@@ -175,9 +169,7 @@ def state_demand(cluster: Cluster, framework: Framework, call: UpdateDemand) -> 
     [role] = _named_roles(framework, (call.role,))
     most = cluster.settings.max_demands_per_role
     if len(call.demands) > most:
-        raise InvalidInput(
-            "update_demand.demands", len(call.demands), f"at most {most} (max_demands_per_role)"
-        )
+        raise InvalidInput("update_demand.demands", len(call.demands), f"at most {most} (max_demands_per_role)")
     framework.demands[role] = call.demands
 
 

@@ -72,9 +72,7 @@ def _plan(cluster: Cluster, framework: Framework, call: Accept) -> list[_Plan]:
     used_ids: set[TaskId] = set()
     plans = []
     for group in call.groups:
-        plan = _Plan(
-            group, [offer for id_ in group.offer_ids if (offer := framework.offers.get(id_)) is not None]
-        )
+        plan = _Plan(group, [offer for id_ in group.offer_ids if (offer := framework.offers.get(id_)) is not None])
         plan.problem = _offers_problem(plan, used_offers)
         used_offers.update(group.offer_ids)
         if not plan.problem:
@@ -97,9 +95,7 @@ def _offers_problem(plan: _Plan, used: set[str]) -> str:
         return f"offer {twice} is named twice"
     stray = next((offer for offer in plan.offers if offer.agent.id != group.agent_id), None)
     if stray is not None:
-        return (
-            f"offer {stray.id} is of agent {stray.agent.id}, not of {group.agent_id} as the launch group says"
-        )
+        return f"offer {stray.id} is of agent {stray.agent.id}, not of {group.agent_id} as the launch group says"
     if len({offer.role for offer in plan.offers}) > 1:
         return "the offers of a launch group must be of one role"
     return ""
@@ -141,9 +137,7 @@ def _refuse_group(
     plan.refused.extend(refused)
     for task in good:
         used_ids.discard(task.task_id)
-        plan.refused.append(
-            (task, Reason.TASK_GROUP_REFUSED, f"task {bad} of the same task group was refused")
-        )
+        plan.refused.append((task, Reason.TASK_GROUP_REFUSED, f"task {bad} of the same task group was refused"))
 
 
 def _task_problem(
@@ -208,9 +202,7 @@ def _carry_out(cluster: Cluster, framework: Framework, plan: _Plan, filter_: Fil
     for launch in plan.launches:
         for task in launch.tasks:
             status = staged(framework, agent, task.task_id, now)
-            cluster.add_task(
-                Task(task.task_id, task.name, framework, agent, role, task.resources, task.labels, status)
-            )
+            cluster.add_task(Task(task.task_id, task.name, framework, agent, role, task.resources, task.labels, status))
         cluster.order(agent, Launch(framework.id, framework.info.name, role, launch.tasks, launch.is_group))
     for task, reason, why in plan.refused:
         _tell_refused(cluster, framework, agent.id, task, TaskState.TASK_ERROR, reason, why, now)

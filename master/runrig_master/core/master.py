@@ -201,9 +201,7 @@ class Master:
                 for receipt in call.acknowledgements:
                     statuses.acknowledge(cluster, framework, receipt)
             case Kill():
-                statuses.kill(
-                    cluster, framework, call.task_id, call.grace_ms, Reason.KILLED_BY_FRAMEWORK, now
-                )
+                statuses.kill(cluster, framework, call.task_id, call.grace_ms, Reason.KILLED_BY_FRAMEWORK, now)
             case Revive():
                 frameworks.revive(cluster, framework, call)
             case Suppress():

@@ -44,9 +44,7 @@ class Silence:
         lost = sum(agent.presence is Presence.UNREACHABLE for agent in known)
         is_too_many = len(
             known
-        ) >= settings.unreachable_fraction_least_agents and lost + 1 > settings.unreachable_fraction * len(
-            known
-        )
+        ) >= settings.unreachable_fraction_least_agents and lost + 1 > settings.unreachable_fraction * len(known)
         if is_too_many and not self._is_stopped:
             text = "so many agents are silent that no more are marked unreachable; look at the network of this master"
             self._cluster.note(text, True, unreachable=lost, agents=len(known))

@@ -20,9 +20,7 @@ def update_came(cluster: Cluster, agent: Agent, update: StatusUpdate) -> None:
     if task is None:
         _pass_on_unknown(cluster, agent, framework, update)
     elif task.agent is not agent:
-        cluster.note(
-            "update of a task that runs elsewhere", task=task.id, agent=agent.id, elsewhere=task.agent.id
-        )
+        cluster.note("update of a task that runs elsewhere", task=task.id, agent=agent.id, elsewhere=task.agent.id)
     elif update.number <= task.acknowledged:
         _acknowledge_again(cluster, task, update.number)
     else:
@@ -126,9 +124,7 @@ def not_here(cluster: Cluster, agent: Agent, report: TaskNotHere, now: float) ->
 def lose(cluster: Cluster, task: Task, now: float) -> None:
     """End a task that its agent does not have: dropped if the agent never spoke of it, else lost (rule 11)."""
     if task.latest == 0:
-        cluster.say(
-            task, TaskState.TASK_DROPPED, Reason.LAUNCH_LOST, "the launch never reached the agent", now
-        )
+        cluster.say(task, TaskState.TASK_DROPPED, Reason.LAUNCH_LOST, "the launch never reached the agent", now)
     else:
         text = "the agent came back without it; look for its work directory having been cleared"
         cluster.say(task, TaskState.TASK_LOST, Reason.AGENT_FORGOT_TASK, text, now)
@@ -136,9 +132,7 @@ def lose(cluster: Cluster, task: Task, now: float) -> None:
     cluster.forget_task(task)
 
 
-def reconcile(
-    cluster: Cluster, framework: Framework, references: tuple[TaskReference, ...], now: float
-) -> None:
+def reconcile(cluster: Cluster, framework: Framework, references: tuple[TaskReference, ...], now: float) -> None:
     """Answer what is known of tasks (rule 14)."""
     if not references:
         for known in list(framework.tasks.values()):
@@ -153,9 +147,7 @@ def reconcile(
             recovering.append(reference)
         else:
             state, reason, text = _verdict(cluster, reference.agent_id)
-            update = cluster.own_update(
-                framework.id, reference.task_id, reference.agent_id, state, reason, text, now
-            )
+            update = cluster.own_update(framework.id, reference.task_id, reference.agent_id, state, reason, text, now)
             cluster.tell_update(framework, update)
     if recovering:
         cluster.tell(framework, TasksRecovering(tuple(recovering)))

@@ -4,8 +4,8 @@
         for task in await operator.tasks():
             ...
 
-Raises Unavailable when no master answers, TimedOut when one does not answer in time, NotFound and Conflict
-for what it refuses; a grpc.RpcError for the rest, whose details say what is allowed.
+Raises Unavailable when no master answers, TimedOut when one does not answer in time, else what the master
+raised.
 """
 
 from __future__ import annotations
@@ -18,12 +18,13 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import grpc
 
+from runrig._grpc_errors import error_from
 from runrig.cli import views
 from runrig.cli.failures import NO_MASTER
 from runrig.cli.grpc_views import agent_view, framework_view, offer_view, role_view, task_view
-from runrig.cli.prefixes import find
+from runrig.cli.prefixes import beginning, find
 from runrig.cli.settings import addresses
-from runrig.errors import Conflict, NotFound, TimedOut, Unavailable
+from runrig.errors import NotFound, TimedOut, Unavailable
 from runrig.tasks import TaskState
 from runrig.v1 import operator_pb2, operator_pb2_grpc
 
@@ -139,8 +140,9 @@ class Operator:
 
         Raises NotFound, or InvalidInput when several fit.
         """
-        live = await self.tasks(given, framework_id=framework_id)
-        found = live or await self.tasks(given, framework_id=framework_id, include_terminal=True)
+        prefix = beginning(given)
+        live = await self.tasks(prefix, framework_id=framework_id)
+        found = live or await self.tasks(prefix, framework_id=framework_id, include_terminal=True)
         return find("task", given, found, lambda task: task.id)
 
     async def agent(self, given: str) -> views.AgentView:
@@ -229,10 +231,8 @@ class Operator:
                 return TimedOut(f"the master at {self._address} did not answer within {self._timeout_s:g} s")
             case grpc.StatusCode.NOT_FOUND if about[0]:
                 return NotFound(*about)
-            case grpc.StatusCode.FAILED_PRECONDITION:
-                return Conflict(error.details() or "the master refused")
             case _:
-                return error
+                return error_from(error, f"the master at {self._address}")
 
 
 def _leader(error: grpc.aio.AioRpcError) -> str:

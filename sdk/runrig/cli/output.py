@@ -30,7 +30,7 @@ from typing import Any, Generic, Literal, TypeVar
 
 import click
 
-from runrig.cli.prefixes import shortest
+from runrig.cli.prefixes import ELLIPSIS, cut, shortest
 
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
@@ -39,8 +39,8 @@ SHORT_ID = (
     8  # characters of an id that are kept when a table is too wide: enough to be unique and to be typed
 )
 NARROWEST = 6  # a text column is never cut below this
+NARROWEST_ID = 15  # nor an id below this: its beginning and its end must tell it from others
 GAP = "  "
-ELLIPSIS = "…"
 
 Kind = Literal["text", "id", "number", "state"]
 
@@ -161,8 +161,8 @@ def _print_table(items: Sequence[T], columns: Sequence[Column[T]], form: Form) -
 
 
 def fitted(titles: list[str], rows: list[list[str]], kinds: Sequence[Kind], width: int) -> list[list[str]]:
-    """Make a table fit `width`: first shorten the ids, then cut the widest text columns."""
-    if sum(_widths(titles, rows)) + len(GAP) * (len(titles) - 1) <= width:
+    """Make a table fit `width`: shorten ids to unique prefixes, then cut the widest texts, then ids."""
+    if _excess(_widths(titles, rows), width) <= 0:
         return rows
     rows = [list(row) for row in rows]
     for number, kind in enumerate(kinds):
@@ -171,20 +171,34 @@ def fitted(titles: list[str], rows: list[list[str]], kinds: Sequence[Kind], widt
             for row in rows:
                 row[number] = short[row[number]]
     widths = _widths(titles, rows)
-    floors = [max(NARROWEST, len(title)) for title in titles]
-    excess = sum(widths) + len(GAP) * (len(titles) - 1) - width
-    texts = [number for number, kind in enumerate(kinds) if kind == "text"]
-    while excess > 0 and any(widths[number] > floors[number] for number in texts):
-        widest = max(texts, key=lambda number: widths[number] - floors[number])
-        widths[widest] -= 1
-        excess -= 1
+    for kind, least in (("text", NARROWEST), ("id", NARROWEST_ID)):
+        floors = {n: max(least, len(titles[n])) for n, each in enumerate(kinds) if each == kind}
+        _narrow(widths, floors, _excess(widths, width))
     return [
         [
-            text if len(text) <= width else text[: width - 1] + ELLIPSIS
-            for text, width in zip(row, widths, strict=True)
+            cut(text, width) if kind == "id" else _cut_text(text, width)
+            for text, width, kind in zip(row, widths, kinds, strict=True)
         ]
         for row in rows
     ]
+
+
+def _excess(widths: list[int], width: int) -> int:
+    return sum(widths) + len(GAP) * (len(widths) - 1) - width
+
+
+def _narrow(widths: list[int], floors: dict[int, int], excess: int) -> None:
+    """Take `excess` from columns, always from the one that is furthest above its floor."""
+    while excess > 0:
+        widest = max(floors, key=lambda number: widths[number] - floors[number], default=None)
+        if widest is None or widths[widest] <= floors[widest]:
+            return
+        widths[widest] -= 1
+        excess -= 1
+
+
+def _cut_text(text: str, width: int) -> str:
+    return text if len(text) <= width else text[: width - 1] + ELLIPSIS
 
 
 def _widths(titles: list[str], rows: list[list[str]]) -> list[int]:

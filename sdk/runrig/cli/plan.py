@@ -26,6 +26,9 @@ LEAST_CPU_MILLIS = (
 MEM_SHARE = 0.8  # the rest is for Runrig and the person at the keyboard
 DISK_SHARE = 0.5
 
+SILENCE_TIMEOUT_S = 30.0  # a person waits for what a silent agent does; in production it is 75
+HEARTBEAT_S = 5.0
+
 ENV = (("PYTHONUNBUFFERED", "1"),)  # a log must be whole when its writer is killed
 
 
@@ -144,7 +147,11 @@ def _master(choices: Choices, ports: Ports) -> Part:
     grpc = f"{choices.host}:{ports.master_grpc}"
     http = f"{choices.host}:{ports.master_http}"
     state = f"sqlite:///{choices.data_dir / 'master' / 'master.db'}"
-    command = runrig("master", "--listen", grpc, "--http", http, "--state", state)
+    command = runrig(
+        *("master", "--listen", grpc, "--http", http, "--state", state),
+        *("--silence-timeout", f"{SILENCE_TIMEOUT_S:g}", "--heartbeat", f"{HEARTBEAT_S:g}"),
+        *(() if choices.host == LOCALHOST else ("--allow-remote",)),
+    )
     return Part("master", "master", command, ENV, grpc, f"http://{http}", f"http://{http}/readyz")
 
 
@@ -175,4 +182,4 @@ def _framework(
     listen = f"{choices.host}:{port}"
     data = str(choices.data_dir / kind)
     command = runrig(*words, "--master", master, "--listen", listen, "--data-dir", data)
-    return Part(kind, kind, command, ENV, "", f"http://{listen}", f"http://{listen}/ping")
+    return Part(kind, kind, command, ENV, "", f"http://{listen}", f"http://{listen}/readyz")

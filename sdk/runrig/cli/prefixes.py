@@ -7,6 +7,9 @@ from typing import TypeVar
 
 from runrig.errors import InvalidInput, NotFound
 
+ELLIPSIS = "…"
+"""What a table puts in place of the middle of an id; `find` takes such an id as it was copied."""
+
 T = TypeVar("T")
 
 NAMED = 3  # how many candidates an ambiguous prefix is told
@@ -31,7 +34,7 @@ def find(
     items = list(items)
     exact = [item for item in items if identity(item) == given]
     named = [item for item in items if also is not None and also(item) == given]
-    begun = [item for item in items if given and identity(item).startswith(given)]
+    begun = [item for item in items if given and _fits(identity(item), given)]
     for found in (exact, named, begun):
         if len(found) == 1:
             return found[0]
@@ -51,6 +54,26 @@ def shortest(ids: Sequence[str], least: int) -> dict[str, str]:
         length = max([least, *(_shared(one, other) + 1 for other in beside)])
         short[one] = one[:length]
     return short
+
+
+def cut(identity: str, width: int) -> str:
+    """Shorten an id in its middle: where it begins tells whose it is, where it ends which one."""
+    if len(identity) <= width:
+        return identity
+    end = (width - 1) // 2
+    return identity[: width - 1 - end] + ELLIPSIS + identity[len(identity) - end :]
+
+
+def beginning(given: str) -> str:
+    """Return what an id that was given as `given` begins with for certain."""
+    return given.partition(ELLIPSIS)[0]
+
+
+def _fits(identity: str, given: str) -> bool:
+    begin, is_cut, end = given.partition(ELLIPSIS)
+    if not is_cut:
+        return identity.startswith(given)
+    return identity.startswith(begin) and identity[len(begin) :].endswith(end)
 
 
 def _shared(one: str, other: str) -> int:

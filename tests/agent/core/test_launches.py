@@ -8,6 +8,7 @@ from runrig.resources import Resources
 from runrig.tasks import Fetch, Port, Reason, RuntimeKind, TaskSpec, TaskState, Volume
 from runrig_agent.core import commands as do
 from runrig_agent.core import events
+from runrig_agent.core.admission import UnreadableTask
 from tests.agent.core.given import (
     INFO,
     Agent,
@@ -232,7 +233,7 @@ def test_a_task_that_could_not_start_says_why_and_leaves_nothing() -> None:
     commands = agent.tell(events.TaskNotStarted(key(), Reason.START_FAILED, "no such file: /x"))
 
     assert said(commands) == [("TASK_FAILED", Reason.START_FAILED)]
-    assert of(do.ForgetTask, commands) == [do.ForgetTask(key(), RuntimeKind.PROCESS)]
+    assert of(do.ForgetTask, commands) == [do.ForgetTask(key(), RuntimeKind.PROCESS, int(agent.now * 1000))]
 
 
 def test_rule_20_events_of_a_task_that_has_ended_change_nothing() -> None:
@@ -285,6 +286,17 @@ def test_orders_of_a_session_that_is_over_start_nothing() -> None:
     commands = agent.tell(events.OrdersReceived(agent.session - 1, 7, (launch(process()),)))
 
     assert commands == []
+
+
+def test_a_task_that_cannot_be_read_is_an_error_and_the_rest_go_on() -> None:
+    agent = registered()
+    bad = UnreadableTask(key("bad")[1], "", process().resources, (), "task bad.runtime: 99 is not allowed")
+
+    commands = agent.order(replace(launch(), tasks=(bad, process("good"))))
+
+    assert launched(commands) == ["good"]
+    assert said(commands) == [("TASK_ERROR", Reason.INVALID_TASK)]
+    assert updates(commands)[0].message == bad.problem
 
 
 def test_an_agent_that_was_never_started_has_nothing_to_wait_for() -> None:

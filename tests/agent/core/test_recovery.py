@@ -61,7 +61,7 @@ def test_a_task_that_ended_meanwhile_is_collected() -> None:
     commands = agent.restart(found) + agent.register()
 
     assert said(commands) == [("TASK_RUNNING", Reason.NONE), ("TASK_FAILED", Reason.EXITED)]
-    assert of(do.ForgetTask, commands) == [do.ForgetTask(key(), RuntimeKind.PROCESS)]
+    assert of(do.ForgetTask, commands) == [do.ForgetTask(key(), RuntimeKind.PROCESS, int(agent.now * 1000))]
 
 
 @pytest.mark.parametrize("spec", [process(), process(fetch=(Fetch("file:///data/x"),))])

@@ -1,0 +1,158 @@
+"""The command line's client of the batch framework's REST API."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from types import TracebackType
+from typing import Any, Self
+
+import httpx
+
+from runrig.cli.failures import Failure
+from runrig.errors import (
+    EXIT_CONFLICT,
+    EXIT_NOT_FOUND,
+    EXIT_TASK_FAILED,
+    EXIT_TIMEOUT,
+    EXIT_UNREACHABLE,
+    EXIT_USAGE,
+)
+
+Json = dict[str, Any]
+KINDS = {1: "stdout", 2: "stderr", 3: "note"}
+_HEAD = 5
+_EXIT_CODES = {
+    400: EXIT_USAGE,
+    413: EXIT_USAGE,
+    422: EXIT_USAGE,
+    404: EXIT_NOT_FOUND,
+    409: EXIT_CONFLICT,
+    502: EXIT_UNREACHABLE,
+    503: EXIT_UNREACHABLE,
+    504: EXIT_TIMEOUT,
+}
+PATIENCE_S = 30.0
+"""For an answer that waits for nothing."""
+
+
+class Client:
+    """Calls, each of which returns JSON or raises Failure with what the framework said."""
+
+    def __init__(self, url: str) -> None:
+        url = url if "://" in url else f"http://{url}"
+        try:
+            self._http = httpx.Client(base_url=url, timeout=PATIENCE_S)
+        except (httpx.InvalidURL, ValueError) as error:
+            raise Failure(
+                f"--batch: {url!r} is no URL ({error}); allowed: http://host:port", EXIT_USAGE
+            ) from None
+        self._url = url
+
+    def __enter__(self) -> Self:
+        """Return itself."""
+        return self
+
+    def __exit__(
+        self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        """Close its connections."""
+        self._http.close()
+
+    def submit(self, description: Json) -> Json:
+        """Submit a job."""
+        return self._call("POST", "/v1/jobs", json=description)
+
+    def jobs(self, states: Sequence[str], prefix: str = "", most: int | None = None) -> Iterator[Json]:
+        """Yield jobs, newest first."""
+        before = 0
+        found = 0
+        while before is not None:
+            params = {"state": list(states), "prefix": prefix, "before": before, "limit": 500}
+            page = self._call("GET", "/v1/jobs", params=params)
+            for job in page["jobs"]:
+                if most is not None and found >= most:
+                    return
+                found += 1
+                yield job
+            before = page["next_before"]
+
+    def show(self, job_id: str) -> Json:
+        """Return a job without its tasks."""
+        job = self._call("GET", f"/v1/jobs/{_quoted(job_id)}", params={"limit": 1})
+        job.pop("next_after")
+        job.pop("tasks")
+        return job
+
+    def tasks(self, job_id: str, states: Sequence[str] = ()) -> Iterator[Json]:
+        """Yield the tasks of a job."""
+        after: int | None = -1
+        while after is not None:
+            params: Json = {"state": list(states), "limit": 500} | ({"after": after} if after >= 0 else {})
+            page = self._call("GET", f"/v1/jobs/{_quoted(job_id)}", params=params)
+            yield from page["tasks"]
+            after = page["next_after"]
+
+    def kill(self, job_id: str) -> Json:
+        """Stop a job."""
+        return self._call("POST", f"/v1/jobs/{_quoted(job_id)}/kill")
+
+    def wait(self, job_id: str, seconds: float) -> Json:
+        """Return a job once it has ended, or when the time is over."""
+        path = f"/v1/jobs/{_quoted(job_id)}/wait"
+        return self._call("GET", path, params={"timeout": f"{seconds:.3f}"}, timeout=seconds + PATIENCE_S)
+
+    def output(self, job_id: str, **params: object) -> Iterator[tuple[str, bytes]]:
+        """Yield what a task writes, stream by stream as it comes."""
+        path = f"/v1/jobs/{_quoted(job_id)}/logs"
+        query: Json = {**params, "framed": "true"}
+        timeout = httpx.Timeout(PATIENCE_S, read=None)
+        with self._http.stream("GET", path, params=query, timeout=timeout) as response:
+            if response.status_code >= 400:
+                response.read()
+                raise self._failure(response)
+            yield from frames(response.iter_raw())
+
+    def resolve(self, given: str) -> str:
+        """Return the id of the one job whose id is `given` or begins with it."""
+        found = [job["id"] for job in self.jobs((), prefix=given, most=1000)] if given else []
+        if given in found or len(found) == 1:
+            return given if given in found else str(found[0])
+        if not found:
+            problem = f"there is no job {given!r}; `runrig batch ls --all` lists those there are"
+            raise Failure(problem, EXIT_NOT_FOUND)
+        some = ", ".join(found[:3]) + (f" and {len(found) - 3} more" if len(found) > 3 else "")
+        raise Failure(f"job: {given!r} may mean {some}; write more of it", EXIT_USAGE)
+
+    def _call(self, method: str, path: str, **kwargs: Any) -> Json:
+        response = self._http.request(method, path, **kwargs)
+        if response.status_code >= 400:
+            raise self._failure(response)
+        answer = response.json()
+        assert isinstance(answer, dict)
+        return answer
+
+    def _failure(self, response: httpx.Response) -> Failure:
+        try:
+            message = str(response.json()["message"])
+        except (ValueError, KeyError, TypeError):
+            message = f"{self._url} answered {response.status_code}; is it a batch framework?"
+        return Failure(message, _EXIT_CODES.get(response.status_code, EXIT_TASK_FAILED))
+
+
+def frames(chunks: Iterator[bytes]) -> Iterator[tuple[str, bytes]]:
+    """Take framed output apart, however it was cut on its way."""
+    buffer = bytearray()
+    for chunk in chunks:
+        buffer += chunk
+        while len(buffer) >= _HEAD:
+            end = _HEAD + int.from_bytes(buffer[1:_HEAD], "big")
+            if len(buffer) < end:
+                break
+            yield KINDS.get(buffer[0], "note"), bytes(buffer[_HEAD:end])
+            del buffer[:end]
+
+
+def _quoted(job_id: str) -> str:
+    from urllib.parse import quote
+
+    return quote(job_id, safe="")

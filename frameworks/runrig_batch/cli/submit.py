@@ -1,0 +1,155 @@
+"""`runrig batch run` and `runrig batch submit`: from a command line to a job."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from runrig.cli.failures import EXIT_INTERRUPTED, Failure
+from runrig.cli.output import Form, hint, output_option, plain, print_json
+from runrig.errors import EXIT_TASK_FAILED, EXIT_USAGE
+from runrig_batch.cli.client import Client, Json
+from runrig_batch.cli.options import batch_option, command_of, description_of, job_options
+from runrig_batch.cli.waiting import wait_for
+from runrig_batch.core.job_file import decode
+
+
+@click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+@click.argument("command", nargs=-1, type=click.UNPROCESSED)
+@job_options
+@batch_option
+def run(command: tuple[str, ...], batch: str, **options: Any) -> None:
+    r"""Run one command on the cluster, here and now: its output is yours, and so is its exit code.
+
+    Words after `--` are run as they are; a single word with blanks in it is read by a shell. Ctrl-C kills
+    the job. When a command was ended by its limits (--mem, --timeout), stderr says so.
+
+    \b
+    runrig batch run -- echo hello
+    runrig batch run --cpus 2 --mem 1G -- make test
+    runrig batch run --image python:3.12 -- python -c 'print(6 * 7)'
+    runrig batch run -- 'ls | wc -l'
+    """
+    description = description_of(options) | command_of(command)
+    with Client(batch) as client:
+        job_id = client.submit(description)["id"]
+        try:
+            _copy_output(client, job_id)
+            job = wait_for(client, [job_id], timeout_s=None, is_showing=False)[0]
+        except KeyboardInterrupt:
+            client.kill(job_id)
+            hint(f"killed {job_id}")
+            raise click.exceptions.Exit(EXIT_INTERRUPTED) from None
+        raise click.exceptions.Exit(_exit_code(client, job))
+
+
+def _copy_output(client: Client, job_id: str) -> None:
+    for kind, data in client.output(job_id, follow="true"):
+        if kind == "note":
+            hint(f"runrig: {plain(data.decode(errors='replace'))}")
+        else:
+            target = sys.stdout.buffer if kind == "stdout" else sys.stderr.buffer
+            target.write(data)
+            target.flush()
+
+
+def _exit_code(client: Client, job: Json) -> int:
+    if job["state"] == "succeeded":
+        return 0
+    [task] = client.tasks(job["id"])
+    code = task["exit_code"]
+    if task["reason"] != "EXITED" or not code:
+        why = ": ".join(filter(None, (task["reason"], task["message"]))) or job["state"]
+        hint(f"runrig: {job['id']} {job['state']}: {plain(why)}")
+    return (int(code) & 0xFF) or EXIT_TASK_FAILED if code else EXIT_TASK_FAILED
+
+
+class _WithDashes(click.Command):
+    """Remembers whether a command follows `--`: without it the argument is a file."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        ctx.meta["runrig_batch.is_command"] = "--" in args
+        return super().parse_args(ctx, args)
+
+
+@click.command(cls=_WithDashes)
+@click.argument("words", nargs=-1, metavar="FILE | -- COMMAND…")
+@click.option("--array", metavar="N|RANGES", help="As many tasks as this, or for these indices: 0-99,200.")
+@click.option(
+    "--each-line",
+    type=click.File("r", encoding="utf-8"),
+    help="A task for each line, which is its $RUNRIG_ITEM.",
+)
+@click.option("--parallel", metavar="N", help="At most so many tasks at once.")
+@job_options
+@click.option("--wait", is_flag=True, help="Wait until the job has ended; exit with 1 if it failed.")
+@click.option("--progress", is_flag=True, help="Wait, and show how far it is.")
+@batch_option
+@output_option
+@click.pass_context
+def submit(
+    ctx: click.Context,
+    /,
+    words: tuple[str, ...],
+    array: str | None,
+    each_line: Any,
+    parallel: str | None,
+    *,
+    wait: bool,
+    progress: bool,
+    batch: str,
+    output: Form,
+    **options: Any,
+) -> None:
+    r"""Submit a job and print its id.
+
+    It is described by a JSON or TOML file (`-`: standard input), or by a command after `--`.
+    Options say more than the file: `submit job.toml --cpus 4` is the job of the file with four CPUs.
+
+    \b
+    runrig batch submit job.toml
+    runrig batch submit --array 20 --parallel 5 --retries 2 -- ./render.sh
+    runrig batch submit --each-line urls.txt --progress -- 'curl -fsS "$RUNRIG_ITEM" | wc -c'
+    """
+    description = _description(words, is_command=ctx.meta["runrig_batch.is_command"])
+    description |= description_of(options)
+    if array is not None:
+        description["array"] = array
+    if each_line is not None:
+        description["items"] = [line.rstrip("\r\n") for line in each_line if line.strip()]
+    if parallel is not None:
+        description["parallelism"] = parallel
+    with Client(batch) as client:
+        job = client.submit(description)
+        if output is not Form.JSON:
+            click.echo(job["id"])
+        if wait or progress:
+            [job] = wait_for(client, [job["id"]], timeout_s=None, is_showing=progress or sys.stderr.isatty())
+        if output is Form.JSON:
+            print_json(job)
+    if wait or progress:
+        raise click.exceptions.Exit(0 if job["state"] == "succeeded" else EXIT_TASK_FAILED)
+    hint(f"follow it with: runrig batch wait {job['id']}")
+
+
+def _description(words: tuple[str, ...], *, is_command: bool) -> Json:
+    if is_command:
+        return command_of(words)
+    if not words:
+        return {}
+    if len(words) > 1:
+        raise click.UsageError("one FILE, or a command after `--`: runrig batch submit -- " + " ".join(words))
+    path = words[0]
+    try:
+        text = sys.stdin.read() if path == "-" else Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        problem = f"{path} cannot be read: {error}; a command stands after `--`"
+        raise Failure(problem, EXIT_USAGE) from None
+    is_toml = path.endswith(".toml") or (path == "-" and not text.lstrip().startswith("{"))
+    description = decode(text, is_toml)
+    if not isinstance(description, dict):
+        raise Failure(f"{path}: one job, an object with its fields", EXIT_USAGE)
+    return description

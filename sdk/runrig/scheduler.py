@@ -1,0 +1,488 @@
+"""The mind of the SDK: wants and offers in, launches out; nothing lost, nothing twice.
+
+Rule 1: the state changes only in `handle`.
+Rule 2: nothing here reads a clock, draws a random number or awaits.
+Rule 3: a turn ends with `TurnEnded`; all that the turn must make durable is in one `Persist`, and stands before
+        everything that it tells to anybody: intent before launch, state before acknowledgement.
+
+Walk one task: `Run` puts a want into `waiting`. Offers come; at the turn's end `match` finds it a place: its record
+(launching, where, with which ports) is persisted, then Accept is sent. Updates change the record; the logic learns
+`TaskChanged`; both are persisted, then the receipt is sent. After a terminal state the record is deleted. A record whose
+task the master does not know at a reconciliation was never launched: the logic learns TASK_LOST, LAUNCH_LOST.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+
+from runrig._records import TaskRecord
+from runrig.errors import InvalidInput
+from runrig.ids import AgentId, OfferId, Role, TaskId
+from runrig.matching import Match, Placed, match
+from runrig.offers import (
+    Accept,
+    Acknowledge,
+    Acknowledgement,
+    Call,
+    CallRefused,
+    Decline,
+    Filter,
+    FrameworkInfo,
+    Kill,
+    LaunchGroup,
+    LaunchTasks,
+    News,
+    Offer,
+    OffersMade,
+    OffersRescinded,
+    Reconcile,
+    Revive,
+    StreamRefused,
+    Subscribed,
+    Suppress,
+    TaskReference,
+    TasksRecovering,
+    TasksUpdated,
+)
+from runrig.session import (
+    Ended,
+    EnvelopeCame,
+    Heard,
+    Lost,
+    Session,
+    SessionOutput,
+    SessionSettings,
+    SessionTick,
+    Started,
+    StreamClosed,
+    StreamOpened,
+)
+from runrig.tasks import Reason, Source, StatusUpdate, TaskState, checked_task
+from runrig.wants import (
+    Answer,
+    Connected,
+    Decision,
+    Delete,
+    Disconnected,
+    Logic,
+    Put,
+    Run,
+    Stop,
+    TaskChanged,
+    TaskView,
+    WakeAt,
+    Want,
+    Woken,
+)
+
+TASK_PREFIX = "runrig/task/"
+APP_PREFIX = "app/"
+
+
+@dataclass(frozen=True, slots=True)
+class SchedulerSettings:
+    """How wants are served; seconds."""
+
+    reconcile_s: float = 600.0
+    """All launched tasks are reconciled this often, beside at each reconnection."""
+    kill_retry_s: float = 30.0
+    """A kill is said again after this long until the task has ended."""
+    refuse_ms: int = 60_000
+    """How long an offer that fits nothing is refused; new wants revive at once."""
+    wants_per_turn: int = 2_000
+    """Wants that are matched in one turn; the rest wait for the next offers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """The framework's own edges tell its logic something."""
+
+    event: object
+
+
+@dataclass(frozen=True, slots=True)
+class TurnEnded:
+    """All events of this turn have been told."""
+
+
+@dataclass(frozen=True, slots=True)
+class Persist:
+    """Make entries durable before anything that follows."""
+
+    puts: Mapping[str, bytes]
+    deletes: tuple[str, ...]
+
+
+SchedulerEvent = Started | StreamOpened | EnvelopeCame | StreamClosed | Told | TurnEnded
+SchedulerCommand = SessionOutput | Persist | Answer
+
+
+class Scheduler:
+    """Serve a logic's wants through one session."""
+
+    def __init__(
+        self,
+        framework: FrameworkInfo,
+        logic: Logic,
+        entries: Mapping[str, bytes],
+        now: float,
+        settings: SchedulerSettings = SchedulerSettings(),
+        session_settings: SessionSettings = SessionSettings(),
+    ) -> None:
+        """Take up what was durable; the logic restores itself and says all that should run."""
+        self.logic = logic
+        self.session = Session(framework, session_settings)
+        self.waiting: dict[TaskId, Want] = {}
+        self.records: dict[TaskId, TaskRecord] = {}
+        self.reasons: dict[str, int] = {}
+        """Why the offers of the last match did not serve, counted, for people who ask what a want waits for."""
+        self._settings = settings
+        self._placed = Placed()
+        self._offers: dict[OfferId, Offer] = {}
+        self._puts: dict[str, bytes] = {}
+        self._deletes: dict[str, None] = {}
+        self._calls: list[Call] = []
+        self._receipts: list[Acknowledgement] = []
+        self._answers: list[Answer] = []
+        self._suppressed: set[Role] = set()
+        self._must_revive = False
+        self._has_declined = False
+        self._wake_at: float | None = None
+        self._reconcile_at: float | None = None
+        self._retry_kills_at: float | None = None
+        self._restore(entries, now)
+
+    @property
+    def is_connected(self) -> bool:
+        """Say whether the framework is subscribed now."""
+        return self.session.is_subscribed
+
+    def handle(self, event: SchedulerEvent, now: float) -> list[SchedulerCommand]:
+        """Apply one event at `now` (seconds since 1970); return what must be done, in order."""
+        match event:
+            case Told():
+                self._tell(event.event, now)
+                return []
+            case TurnEnded():
+                return self._end_turn(now)
+            case _:
+                return self._session_did(self.session.handle(event, now), now)
+
+    def next_deadline(self) -> float | None:
+        """Return when a turn is due even if nothing happens."""
+        dues = (self._wake_at, self.session.next_deadline(), *self._connected_dues())
+        return min((due for due in dues if due is not None), default=None)
+
+    def _connected_dues(self) -> tuple[float | None, ...]:
+        return (self._reconcile_at, self._retry_kills_at) if self.is_connected else ()
+
+    def view(self, task_id: TaskId) -> TaskView | None:
+        """Return what is known of a task that is wanted or launched."""
+        record = self.records.get(task_id)
+        if record is not None:
+            return record.view()
+        want = self.waiting.get(task_id)
+        return TaskView(task_id, want.group) if want is not None else None
+
+    # Restoring
+
+    def _restore(self, entries: Mapping[str, bytes], now: float) -> None:
+        own: dict[str, bytes] = {}
+        for key, value in entries.items():
+            if key.startswith(TASK_PREFIX):
+                record = TaskRecord.parse(value)
+                self.records[record.task_id] = record
+                self._placed.add(record.group, record.place)
+                self._placed.see(record.place)
+            elif key.startswith(APP_PREFIX):
+                own[key.removeprefix(APP_PREFIX)] = value
+        views = {task_id: record.view() for task_id, record in self.records.items()}
+        wanted: set[TaskId] = set()
+        decisions = self.logic.restore(own, views, now)
+        for decision in decisions:
+            if isinstance(decision, Run):
+                wanted.update(want.task_id for want in decision.wants)
+        self._decide(decisions, now)
+        for task_id in [task_id for task_id in self.records if task_id not in wanted]:
+            self._stop(Stop(task_id), now)
+
+    # The session
+
+    def _session_did(self, outputs: list[SessionOutput], now: float) -> list[SchedulerCommand]:
+        commands: list[SchedulerCommand] = []
+        for output in outputs:
+            match output:
+                case Heard():
+                    self._hear(output.news, now)
+                case Lost():
+                    self._offers.clear()
+                    self._receipts.clear()
+                    self._tell(Disconnected(output.why), now)
+                    commands.append(output)
+                case Ended():
+                    self._tell(Disconnected(str(output.error)), now)
+                    commands.append(output)
+                case _:
+                    commands.append(output)
+        return commands
+
+    def _hear(self, news: News, now: float) -> None:
+        match news:
+            case TasksUpdated():
+                for update in news.updates:
+                    self._learn(update, now)
+            case OffersMade():
+                self._offers.update({offer.offer_id: offer for offer in news.offers})
+            case OffersRescinded():
+                for offer_id in news.offer_ids:
+                    self._offers.pop(offer_id, None)
+            case Subscribed():
+                self._subscribed(news, now)
+            case CallRefused():
+                self._tell(news, now)
+            case TasksRecovering() | StreamRefused():
+                pass
+
+    def _subscribed(self, news: Subscribed, now: float) -> None:
+        self.session.framework = replace(self.session.framework, framework_id=news.framework_id)
+        self._offers.clear()
+        self._must_revive = False
+        self._has_declined = False
+        self._suppressed = {role for role in self.session.framework.roles if role in self.session.suppressed}
+        self._reconcile(now)
+        self._calls.append(Reconcile())
+        self._repeat_kills(now)
+        self._tell(Connected(), now)
+
+    def _reconcile(self, now: float) -> None:
+        self._reconcile_at = now + self._settings.reconcile_s
+        references = [TaskReference(record.task_id, record.agent_id) for record in self.records.values()]
+        for start in range(0, len(references), 1000):
+            self._calls.append(Reconcile(tuple(references[start : start + 1000])))
+
+    # News of tasks
+
+    def _learn(self, update: StatusUpdate, now: float) -> None:
+        if update.number:
+            self._receipts.append(Acknowledgement(update.task_id, update.agent_id, update.number))
+        record = self.records.get(update.task_id)
+        if record is None:
+            self._learn_of_stranger(update)
+            return
+        if update.number and update.number <= record.number:
+            return
+        if update.state is TaskState.TASK_UNKNOWN:
+            update = _never_launched(update, now)
+        before = record.status
+        record.learn(update)
+        if update.state.is_terminal:
+            self._end(record)
+        else:
+            self._put(record)
+        if _is_news(before, update):
+            self._tell(TaskChanged(record.view()), now)
+
+    def _learn_of_stranger(self, update: StatusUpdate) -> None:
+        """Kill what runs and is in nobody's books: only a lost store makes such tasks."""
+        is_alive = not update.state.is_terminal and update.state is not TaskState.TASK_UNKNOWN
+        if is_alive and update.state is not TaskState.TASK_KILLING:
+            self._calls.append(Kill(update.task_id))
+
+    def _end(self, record: TaskRecord) -> None:
+        del self.records[record.task_id]
+        self._placed.add(record.group, record.place, -1)
+        key = TASK_PREFIX + record.task_id
+        self._puts.pop(key, None)
+        self._deletes[key] = None
+        if self._has_declined and any(want.group == record.group and want.constraints for want in self._some_waiting()):
+            self._must_revive = True
+
+    def _some_waiting(self) -> list[Want]:
+        return list(self.waiting.values())[:100]
+
+    def _put(self, record: TaskRecord) -> None:
+        key = TASK_PREFIX + record.task_id
+        self._deletes.pop(key, None)
+        self._puts[key] = record.dump()
+
+    # The logic
+
+    def _tell(self, event: object, now: float) -> None:
+        self._decide(self.logic.handle(event, now), now)
+
+    def _decide(self, decisions: Iterable[Decision], now: float) -> None:
+        for decision in decisions:
+            match decision:
+                case Run():
+                    self._run(decision.wants, now)
+                case Stop():
+                    self._stop(decision, now)
+                case Put():
+                    self._deletes.pop(APP_PREFIX + decision.key, None)
+                    self._puts[APP_PREFIX + decision.key] = decision.value
+                case Delete():
+                    self._puts.pop(APP_PREFIX + decision.key, None)
+                    self._deletes[APP_PREFIX + decision.key] = None
+                case WakeAt():
+                    self._wake_at = min(decision.at, self._wake_at if self._wake_at is not None else decision.at)
+                case Answer():
+                    self._answers.append(decision)
+
+    def _run(self, wants: tuple[Want, ...], now: float) -> None:
+        for want in wants:
+            if want.task_id in self.waiting or want.task_id in self.records:
+                continue
+            problem = _problem(want, self.session.framework.roles)
+            if problem is None:
+                self.waiting[want.task_id] = want
+                self._must_revive = True
+            else:
+                update = _refused(want, self.session.framework, problem, now)
+                view = TaskView(want.task_id, want.group, update.state, update)
+                self._tell(TaskChanged(view), now)
+
+    def _stop(self, decision: Stop, now: float) -> None:
+        if self.waiting.pop(decision.task_id, None) is not None:
+            return
+        record = self.records.get(decision.task_id)
+        if record is None:
+            return
+        record.is_stopping = True
+        record.grace_ms = decision.grace_ms
+        self._put(record)
+        self._calls.append(Kill(record.task_id, record.grace_ms))
+        self._retry_kills_at = self._retry_kills_at or now + self._settings.kill_retry_s
+
+    def _repeat_kills(self, now: float) -> None:
+        stopping = [record for record in self.records.values() if record.is_stopping]
+        self._calls.extend(Kill(record.task_id, record.grace_ms) for record in stopping)
+        self._retry_kills_at = now + self._settings.kill_retry_s if stopping else None
+
+    # The turn
+
+    def _end_turn(self, now: float) -> list[SchedulerCommand]:
+        commands: list[SchedulerCommand] = self._session_did(self.session.handle(SessionTick(), now), now)
+        self._do_what_is_due(now)
+        if self.is_connected:
+            self._match(now)
+            self._steer_offers()
+        if self._puts or self._deletes:
+            commands.append(Persist(self._puts, tuple(self._deletes)))
+            self._puts, self._deletes = {}, {}
+        if self._receipts:
+            self._calls.append(Acknowledge(tuple(self._receipts)))
+            self._receipts = []
+        for call in self._calls:
+            commands.extend(self.session.send(call))
+        self._calls = []
+        commands.extend(self._answers)
+        self._answers = []
+        return commands
+
+    def _do_what_is_due(self, now: float) -> None:
+        if self._wake_at is not None and self._wake_at <= now:
+            self._wake_at = None
+            self._tell(Woken(), now)
+        if not self.is_connected:
+            return
+        if self._reconcile_at is not None and self._reconcile_at <= now:
+            self._reconcile(now)
+        if self._retry_kills_at is not None and self._retry_kills_at <= now:
+            self._repeat_kills(now)
+
+    def _match(self, now: float) -> None:
+        offers, self._offers = list(self._offers.values()), {}
+        if not offers:
+            return
+        wants = sorted(self.waiting.values(), key=lambda want: -want.priority)[: self._settings.wants_per_turn]
+        found = match(wants, offers, self._placed)
+        by_offer: dict[OfferId, list[Match]] = {}
+        for item in found.matches:
+            by_offer.setdefault(item.offer.offer_id, []).append(item)
+            self._launch(item, now)
+        self._accept(by_offer)
+        self._decline([offer for offer in offers if offer.offer_id not in by_offer], found.reasons)
+
+    def _launch(self, item: Match, now: float) -> None:
+        del self.waiting[item.want.task_id]
+        record = TaskRecord.launched(item, now)
+        self.records[record.task_id] = record
+        self._put(record)
+
+    def _accept(self, by_offer: dict[OfferId, list[Match]]) -> None:
+        groups = tuple(
+            LaunchGroup(items[0].offer.agent_id, (offer_id,), (LaunchTasks(tuple(item.spec for item in items)),))
+            for offer_id, items in by_offer.items()
+        )
+        if groups:
+            self._has_declined = True
+            self._calls.append(Accept(groups, filter=Filter(self._settings.refuse_ms, "nothing more fits")))
+
+    def _decline(self, offers: list[Offer], reasons: Mapping[OfferId, str]) -> None:
+        by_reason: dict[str, list[OfferId]] = {}
+        for offer in offers:
+            reason = reasons.get(offer.offer_id, "nothing is wanted")[:255]
+            by_reason.setdefault(reason, []).append(offer.offer_id)
+        self.reasons = {reason: len(ids) for reason, ids in by_reason.items()}
+        for reason, ids in by_reason.items():
+            self._has_declined = True
+            self._calls.append(Decline(tuple(ids), Filter(self._settings.refuse_ms, reason)))
+
+    def _steer_offers(self) -> None:
+        """Suppress roles in which nothing is wanted; revive those in which something is, once per turn."""
+        roles = self.session.framework.roles
+        wanted = {want.role for want in self.waiting.values()}
+        idle = set() if None in wanted else {role for role in roles if role not in wanted}
+        if not self.waiting:
+            idle = set(roles)
+        to_suppress = tuple(role for role in roles if role in idle and role not in self._suppressed)
+        awake = tuple(role for role in roles if role not in idle)
+        if to_suppress:
+            self._calls.append(Suppress(to_suppress))
+        if awake and (self._suppressed.intersection(awake) or (self._must_revive and self._has_declined)):
+            self._calls.append(Revive(awake))
+            self._has_declined = False
+        self._must_revive = False
+        self._suppressed = idle
+        self.session.suppressed = set(idle)
+
+
+def _problem(want: Want, roles: tuple[Role, ...]) -> str | None:
+    try:
+        checked_task(replace(want.spec, health_checks=()))
+    except InvalidInput as error:
+        return str(error)
+    if want.role is not None and want.role not in roles:
+        return f"role: {want.role!r} is not allowed; allowed: those of the framework: {', '.join(roles)}"
+    return None
+
+
+def _refused(want: Want, framework: FrameworkInfo, problem: str, now: float) -> StatusUpdate:
+    return StatusUpdate(
+        framework.framework_id,
+        want.task_id,
+        AgentId(""),
+        0,
+        TaskState.TASK_ERROR,
+        Reason.INVALID_TASK,
+        Source.EXECUTOR,
+        problem,
+        int(now * 1000),
+    )
+
+
+def _never_launched(update: StatusUpdate, now: float) -> StatusUpdate:
+    return replace(
+        update,
+        state=TaskState.TASK_LOST,
+        reason=Reason.LAUNCH_LOST,
+        message="the launch was lost on its way: neither the master nor the agent knows it",
+        at_unix_ms=int(now * 1000),
+    )
+
+
+def _is_news(before: StatusUpdate | None, update: StatusUpdate) -> bool:
+    if before is None or update.number or before.state is not update.state:
+        return True
+    return before.healthy is not update.healthy

@@ -1,0 +1,229 @@
+"""The level at which most frameworks are written: keep n of these running, run those once.
+
+    wants = Wants()
+    wants.keep("web", 3, task(shell="python3 -m http.server $PORT", cpus=0.1, mem="64M", ports=1))
+    Framework("hello", wants).main()
+
+`Wants` is a `Logic`: it gives each run an id of its own, counts runs durably, waits longer after each failure, and
+charges no retry for the cluster's faults.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from runrig.constraints import Constraint
+from runrig.demand import Placement
+from runrig.errors import Conflict, InvalidInput
+from runrig.ids import MAX_ID_LENGTH, Role, TaskId, checked_id
+from runrig.resources import Resources, parse_cpus, parse_mib
+from runrig.tasks import (
+    CLUSTER_REASONS,
+    Command,
+    Container,
+    HealthCheck,
+    NetworkMode,
+    Reason,
+    TaskSpec,
+    TaskState,
+)
+from runrig.wants import Decision, PortWant, Put, Run, Stop, TaskChanged, TaskView, WakeAt, Want, Woken
+
+FIRST_BACKOFF_S = 1.0
+MOST_BACKOFF_S = 300.0
+HEALTHY_RUN_S = 60.0
+"""A run of at least this length forgets the failures before it."""
+
+
+def task(
+    shell: str = "",
+    *,
+    argv: Sequence[str] = (),
+    image: str = "",
+    cpus: float | str = 0.1,
+    mem: str | int = "32M",
+    disk: str | int = 0,
+    gpus: int = 0,
+    env: Mapping[str, str] | None = None,
+    user: str = "",
+    ports: int | Sequence[PortWant] = 0,
+    network: NetworkMode = NetworkMode.HOST,
+    constraints: Sequence[Constraint] = (),
+    placement: Placement = Placement.ANY,
+    health_checks: Sequence[HealthCheck] = (),
+    max_run_s: float = 0,
+    kill_grace_s: float | None = None,
+    role: str | None = None,
+) -> Want:
+    """Describe a task: a shell command or `argv`, in a container if there is an `image`. Raises InvalidInput.
+
+    Example:
+        >>> task("echo hello", cpus=0.5, mem="64M").spec.resources
+        Resources(cpu_millis=500, mem_mib=64, disk_mib=0, gpus=0, ports=(), custom=())
+    """
+    wanted = tuple(PortWant() for _ in range(ports)) if isinstance(ports, int) else tuple(ports)
+    spec = TaskSpec(
+        TaskId("described"),
+        Resources(parse_cpus("cpus", cpus), parse_mib("mem", mem), parse_mib("disk", disk), gpus),
+        command=Command(tuple(argv), shell, tuple((env or {}).items()), user),
+        container=Container(image, network=network) if image else None,
+        kill_grace_ms=None if kill_grace_s is None else int(kill_grace_s * 1000),
+        max_run_ms=int(max_run_s * 1000),
+        health_checks=tuple(health_checks),
+    )
+    return Want(spec, wanted, tuple(constraints), role=Role(role) if role else None, placement=placement)
+
+
+@dataclass(slots=True)
+class _Slot:
+    """One task of a goal: which run of it is the current, and how the last ended."""
+
+    run: int = 0
+    failures: int = 0
+    is_over: bool = False
+    has_failed: bool = False
+    not_before: float = 0.0
+
+    def dump(self) -> bytes:
+        return json.dumps([self.run, self.failures, self.is_over, self.has_failed, self.not_before]).encode()
+
+    @classmethod
+    def parse(cls, value: bytes) -> _Slot:
+        return cls(*json.loads(value))
+
+
+@dataclass(slots=True)
+class _Goal:
+    name: str
+    count: int
+    want: Want
+    is_kept: bool
+    retries: int = 0
+    slots: dict[int, _Slot] = field(default_factory=dict)
+
+
+class Wants:
+    """A set of tasks that should run, said by name."""
+
+    def __init__(self, on_change: Callable[[TaskView], None] | None = None) -> None:
+        """`on_change` is told each task whose state or health changed."""
+        self._on_change = on_change
+        self._goals: dict[str, _Goal] = {}
+        self._tasks: dict[TaskId, tuple[_Goal, int]] = {}
+        self._is_restored = False
+
+    def keep(self, name: str, count: int, want: Want) -> None:
+        """Keep `count` of a task running: one that ends is started again, after a wait that grows with failures."""
+        if not 0 <= count <= 100_000:
+            raise InvalidInput("count", count, "0 to 100000")
+        self._add(_Goal(name, count, want, is_kept=True))
+
+    def once(self, name: str, want: Want, retries: int = 0) -> None:
+        """Run a task once: to success, or until it has failed `retries` + 1 times by its own fault."""
+        if not 0 <= retries <= 1000:
+            raise InvalidInput("retries", retries, "0 to 1000")
+        self._add(_Goal(name, 1, want, is_kept=False, retries=retries))
+
+    @property
+    def is_done(self) -> bool:
+        """Say whether all that was to run once has ended."""
+        return all(slot.is_over for goal in self._goals.values() for slot in goal.slots.values() if not goal.is_kept)
+
+    @property
+    def failed(self) -> list[str]:
+        """Return the names of what was to run once and has failed for good."""
+        return [goal.name for goal in self._goals.values() if any(slot.has_failed for slot in goal.slots.values())]
+
+    def _add(self, goal: _Goal) -> None:
+        checked_id("name", goal.name)
+        if len(goal.name) > MAX_ID_LENGTH - 32:
+            raise InvalidInput("name", goal.name, f"at most {MAX_ID_LENGTH - 32} characters")
+        if self._is_restored:
+            raise Conflict("say what should run before the framework starts")
+        if goal.name in self._goals:
+            raise InvalidInput("name", goal.name, "each name once")
+        goal.slots = {index: _Slot() for index in range(goal.count)}
+        self._goals[goal.name] = goal
+
+    # Logic
+
+    def restore(self, entries: Mapping[str, bytes], tasks: Mapping[TaskId, TaskView], now: float) -> list[Decision]:
+        """Take up which run of each task is the current one; say all that should run."""
+        self._is_restored = True
+        decisions: list[Decision] = []
+        for goal in self._goals.values():
+            for index in goal.slots:
+                stored = entries.get(f"slot/{goal.name}/{index}")
+                if stored is not None:
+                    goal.slots[index] = _Slot.parse(stored)
+                decisions.extend(self._start(goal, index, now))
+        return decisions
+
+    def handle(self, event: object, now: float) -> list[Decision]:
+        """Learn one event; say what follows."""
+        match event:
+            case TaskChanged():
+                if self._on_change is not None:
+                    self._on_change(event.task)
+                return self._changed(event.task, now)
+            case Woken():
+                return [
+                    decision
+                    for goal in self._goals.values()
+                    for index, slot in goal.slots.items()
+                    if 0 < slot.not_before <= now
+                    for decision in self._start(goal, index, now)
+                ]
+            case _:
+                return []
+
+    def _start(self, goal: _Goal, index: int, now: float) -> list[Decision]:
+        slot = goal.slots[index]
+        if slot.is_over:
+            return []
+        if slot.not_before > now:
+            return [WakeAt(slot.not_before)]
+        slot.not_before = 0.0
+        task_id = TaskId(f"{goal.name}.{index}.{slot.run}")
+        if task_id in self._tasks:
+            return []
+        self._tasks[task_id] = (goal, index)
+        spec = replace(goal.want.spec, task_id=task_id, name=goal.name)
+        return [Run((replace(goal.want, spec=spec, group=goal.want.group or goal.name),))]
+
+    def _changed(self, view: TaskView, now: float) -> list[Decision]:
+        place = self._tasks.get(view.task_id)
+        if place is None or view.state is None or view.status is None:
+            return []
+        goal, index = place
+        is_replaced = goal.is_kept and view.state is TaskState.TASK_UNREACHABLE
+        if not view.state.is_terminal and not is_replaced:
+            return []
+        del self._tasks[view.task_id]
+        slot = goal.slots[index]
+        self._judge(goal, slot, view, now)
+        slot.run += 1
+        decisions: list[Decision] = [
+            Put(f"slot/{goal.name}/{index}", slot.dump()),
+            *self._start(goal, index, now),
+        ]
+        return [*decisions, Stop(view.task_id)] if is_replaced else decisions
+
+    def _judge(self, goal: _Goal, slot: _Slot, view: TaskView, now: float) -> None:
+        assert view.status is not None
+        if not goal.is_kept and view.state is TaskState.TASK_FINISHED:
+            slot.is_over = True
+            return
+        is_clusters_fault = view.status.reason in CLUSTER_REASONS or view.state is TaskState.TASK_UNREACHABLE
+        if is_clusters_fault:
+            return
+        if view.launched_at and now - view.launched_at >= HEALTHY_RUN_S:
+            slot.failures = 0
+        slot.failures += 1
+        hopeless = view.status.reason is Reason.INVALID_TASK
+        if not goal.is_kept and (hopeless or slot.failures > goal.retries):
+            slot.is_over = slot.has_failed = True
+            return
+        slot.not_before = now + min(FIRST_BACKOFF_S * 2.0 ** min(slot.failures - 1, 20), MOST_BACKOFF_S)
