@@ -1,4 +1,7 @@
-"""Handle offers by hand: one task on every agent that is offered, then end: `python examples/raw_offers.py [HOST:PORT]`."""
+"""Handle offers by hand: one task on every agent that is offered, then end.
+
+`python examples/raw_offers.py [HOST:PORT]`.
+"""
 
 import sys
 import time

@@ -96,9 +96,7 @@ class Api:
         queries.only(request.query_params, "timeout")
         most_s = self._settings.api.max_wait_s
         wait_s = queries.seconds(request.query_params, "timeout", most_s, most_s)
-        return JSONResponse(
-            summary_json(await ask(self._mind, ShowJob(_job_id(request), wait_s), JobSummary))
-        )
+        return JSONResponse(summary_json(await ask(self._mind, ShowJob(_job_id(request), wait_s), JobSummary)))
 
     async def logs(self, request: Request) -> Response:
         """Stream what a task writes: as it is, or with `framed` both streams told apart."""
@@ -126,9 +124,7 @@ class Api:
                 "framework_id": self._mind.framework_id or None,
                 "is_connected": self._mind.is_connected,
                 "roles": list(self._settings.roles),
-                "limits": {
-                    name: getattr(limits, name) for name in limits.__slots__ if name.startswith("max_")
-                },
+                "limits": {name: getattr(limits, name) for name in limits.__slots__ if name.startswith("max_")},
             }
         )
 

@@ -36,9 +36,7 @@ class _Errand:
 class Collector:
     """One task that asks what is next, one that waits with what failed, and some that fetch."""
 
-    def __init__(
-        self, mind: Mind, sandboxes: Sandboxes, files: OutputFiles, settings: OutputSettings
-    ) -> None:
+    def __init__(self, mind: Mind, sandboxes: Sandboxes, files: OutputFiles, settings: OutputSettings) -> None:
         self._mind = mind
         self._sandboxes = sandboxes
         self._files = files
@@ -82,9 +80,7 @@ class Collector:
             "stdout": Clipped(self._settings.max_stream_bytes),
             "stderr": Clipped(self._settings.max_stream_bytes),
         }
-        async for stream, data in self._sandboxes.read(
-            output.agent_address, output.task_id, "both", follow=False
-        ):
+        async for stream, data in self._sandboxes.read(output.agent_address, output.task_id, "both", follow=False):
             kept[stream].add(data)
         results = {stream: clipped.result() for stream, clipped in kept.items()}
         await asyncio.to_thread(self._files.keep, output.task_id, results)
@@ -96,9 +92,7 @@ class Collector:
         if is_full or now - errand.since >= self._settings.give_up_s:
             await self._give_up(errand, error)
             return
-        pause = min(
-            self._settings.first_retry_s * 2 ** min(errand.tries - 1, 30), self._settings.last_retry_s
-        )
+        pause = min(self._settings.first_retry_s * 2 ** min(errand.tries - 1, 30), self._settings.last_retry_s)
         heapq.heappush(self._later, (now + pause, next(self._numbers), errand))
         self._has_later.set()
 

@@ -26,9 +26,7 @@ class _Snapshot(Collector):
         for state, count in totals.jobs.items():
             jobs.add_metric([state.value], count)
         yield jobs
-        tasks = GaugeMetricFamily(
-            "runrig_batch_tasks", "Indices of remembered jobs, by state.", labels=["state"]
-        )
+        tasks = GaugeMetricFamily("runrig_batch_tasks", "Indices of remembered jobs, by state.", labels=["state"])
         for name, count in counts_json(totals.tasks).items():
             tasks.add_metric([name], count)
         yield tasks

@@ -57,9 +57,7 @@ class Clipped:
         left_out = self._left_out + excess
         if not left_out:
             return bytes(self._head) + tail
-        return (
-            bytes(self._head) + f"\n[runrig: {left_out} bytes are left out here]\n".encode() + tail[excess:]
-        )
+        return bytes(self._head) + f"\n[runrig: {left_out} bytes are left out here]\n".encode() + tail[excess:]
 
 
 class OutputFiles:

@@ -24,9 +24,7 @@ def only(query: QueryParams, *names: str) -> None:
     """Raise InvalidInput for a parameter that is not one of `names`."""
     for name in query:
         if name not in names:
-            raise InvalidInput(
-                name, query[name], f"no such parameter; there are {', '.join(names) or 'none'}"
-            )
+            raise InvalidInput(name, query[name], f"no such parameter; there are {', '.join(names) or 'none'}")
 
 
 def jobs_asked(query: QueryParams, settings: ApiSettings) -> ListJobs:

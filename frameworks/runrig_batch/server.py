@@ -57,9 +57,7 @@ async def serve(settings: Settings, on_listening: Callable[[str], None]) -> None
         files = OutputFiles(settings.data_dir)
         api = app(framework, Logs(framework, sandboxes, files, settings.api), settings)
         server = _Server(
-            uvicorn.Config(
-                api, log_level="warning", access_log=False, lifespan="off", timeout_graceful_shutdown=2
-            )
+            uvicorn.Config(api, log_level="warning", access_log=False, lifespan="off", timeout_graceful_shutdown=2)
         )
         parts = {
             "framework": framework.run(),
@@ -67,9 +65,7 @@ async def serve(settings: Settings, on_listening: Callable[[str], None]) -> None
             "api": server.serve(sockets=[listener]),
         }
         on_listening(url)
-        await _until_stopped(
-            {name: asyncio.create_task(part, name=name) for name, part in parts.items()}, server
-        )
+        await _until_stopped({name: asyncio.create_task(part, name=name) for name, part in parts.items()}, server)
 
 
 async def _until_stopped(parts: dict[str, asyncio.Task[None]], server: _Server) -> None:
@@ -94,7 +90,5 @@ def _bound(host: str, port: int) -> socket.socket:
     try:
         return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
     except OSError as error:
-        problem = (
-            f"the batch API cannot listen on {host}:{port}: {error.strerror}; choose another with --listen"
-        )
+        problem = f"the batch API cannot listen on {host}:{port}: {error.strerror}; choose another with --listen"
         raise Unavailable(problem) from None

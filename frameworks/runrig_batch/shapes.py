@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from math import isfinite
 from typing import Any
 
 from runrig.errors import InvalidInput, RunrigError
@@ -93,12 +94,23 @@ def attempt_json(attempt: Attempt) -> Json:
 def error_json(error: RunrigError) -> Json:
     """Return what was wrong; of a field that is not allowed, which it is, its value and what is allowed."""
     if not isinstance(error, InvalidInput):
-        return {"message": str(error)}
-    value = error.value
-    is_plain = (
-        value is None
-        or isinstance(value, bool | int | float)
-        or (isinstance(value, str) and len(value) <= 200)
-    )
-    shown = value if is_plain else repr(value)[:200]
-    return {"message": str(error), "field": error.field, "value": shown, "allowed": error.allowed}
+        return {"message": _clean(str(error))}
+    return {
+        "message": _clean(str(error)),
+        "field": _clean(error.field),
+        "value": _shown(error.value),
+        "allowed": _clean(error.allowed),
+    }
+
+
+def _shown(value: object) -> object:
+    """Return a value as it is if JSON can hold it and a person can read it, else as a text."""
+    if value is None or isinstance(value, bool | int) or (isinstance(value, float) and isfinite(value)):
+        return value
+    return _clean(value if isinstance(value, str) else repr(value), 200)
+
+
+def _clean(text: str, most: int = 4000) -> str:
+    """Cut a text that a stranger wrote, and escape what is no Unicode."""
+    text = text.encode(errors="backslashreplace").decode()
+    return text if len(text) <= most else f"{text[: most - 1]}…"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections import deque
 from collections.abc import Callable
@@ -125,10 +126,8 @@ class Loop:
         if due is None:
             await self._wake.wait()
             return
-        try:
+        with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._wake.wait(), max(0.0, due - self.now()) + 0.001)
-        except TimeoutError:
-            pass
 
     def _turn(self) -> list[Command]:
         now = self.now()

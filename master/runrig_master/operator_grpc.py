@@ -170,7 +170,7 @@ class OperatorService(operator_pb2_grpc.OperatorServiceServicer):
         await self._loop.ask(WeightAsked(self._loop.new_question(), Role(request.role), request.weight_millis))
         return operator_pb2.SetRoleWeightResponse()
 
-    async def Watch(  # noqa: N802 (gRPC's name)
+    async def Watch(
         self, request: operator_pb2.WatchRequest, context: Context
     ) -> AsyncIterator[operator_pb2.WatchResponse]:
         """Say what is there, then what changes."""

@@ -28,7 +28,7 @@ class SchedulerService(scheduler_pb2_grpc.SchedulerServiceServicer):
         self._loop = loop
         self._settings = settings
 
-    async def Connect(  # type: ignore[override]  # noqa: N802 (it writes to the context; the stub's type knows only yield)
+    async def Connect(  # type: ignore[override]
         self,
         request_iterator: AsyncIterator[Request],
         context: grpc.aio.ServicerContext[Request, Response],

@@ -39,7 +39,10 @@ class Store(Protocol):
         """Return the entries whose key starts with `prefix`, in order."""
 
     async def commit(self, puts: Mapping[str, bytes], deletes: Iterable[str], term: Term) -> None:
-        """Write and remove entries, all or nothing; raise Superseded when `term` is over, Unavailable when it cannot."""
+        """Write and remove entries, all or nothing.
+
+        Raise Superseded when `term` is over, Unavailable when it cannot.
+        """
 
     def close(self) -> None:
         """Free what the store holds."""
@@ -98,7 +101,10 @@ class SqliteStore:
         return await self._file.run(work)
 
     async def commit(self, puts: Mapping[str, bytes], deletes: Iterable[str], term: Term) -> None:
-        """Write and remove entries, all or nothing; raise Superseded when `term` is over, Unavailable when it cannot."""
+        """Write and remove entries, all or nothing.
+
+        Raise Superseded when `term` is over, Unavailable when it cannot.
+        """
         written = list(puts.items())
         removed = [(key,) for key in deletes]
 

@@ -1,7 +1,7 @@
 """Runrig's SDK: what a framework's author imports.
 
-Three levels, each usable alone: *wants* (`Wants`, or a `Logic` of your own), *matching* (`match`, constraints), and *raw
-offers* (`RawLogic`). `Framework` runs any of them. docs/sdk.md walks through them.
+Three levels, each usable alone: *wants* (`Wants`, or a `Logic` of your own), *matching* (`match`, constraints), and
+*raw offers* (`RawLogic`). `Framework` runs any of them. docs/sdk.md walks through them.
 """
 
 from __future__ import annotations
@@ -203,20 +203,33 @@ __all__ = [
 _HOMES = {
     "constraints": "Constraint Operator",
     "demand": "Demand Placement",
-    "errors": "Conflict InvalidInput NotFound NotLeader ProtocolError Refused Removed RunrigError Superseded TimedOut TooSlow Unavailable",
+    "errors": (
+        "Conflict InvalidInput NotFound NotLeader ProtocolError Refused Removed RunrigError Superseded "
+        "TimedOut TooSlow Unavailable"
+    ),
     "framework": "Framework FrameworkSettings",
     "ids": "AgentId FrameworkId OfferId Role TaskId",
     "matching": "Match Matched Placed match",
-    "offers": "Accept Acknowledge Acknowledgement Call CallRefused Decline Filter FrameworkInfo Kill LaunchGroup LaunchTasks News Offer OffersMade OffersRescinded Reconcile RescindReason Revive Suppress TaskReference TasksRecovering TasksUpdated Teardown UpdateDemand UpdateFramework",
+    "offers": (
+        "Accept Acknowledge Acknowledgement Call CallRefused Decline Filter FrameworkInfo Kill LaunchGroup "
+        "LaunchTasks News Offer OffersMade OffersRescinded Reconcile RescindReason Revive Suppress "
+        "TaskReference TasksRecovering TasksUpdated Teardown UpdateDemand UpdateFramework"
+    ),
     "raw": "RawDecision RawLogic",
     "resources": "Resources parse_cpus parse_mib",
     "sandbox": "Sandbox",
     "scheduler": "Scheduler SchedulerSettings",
     "session": "Session SessionSettings",
     "store": "MemoryStore SqliteStore Store",
-    "tasks": "CLUSTER_REASONS CheckKind Command Container Fetch HealthCheck Limits NetworkMode Port Reason RuntimeKind Source StatusUpdate TaskSpec TaskState Volume",
+    "tasks": (
+        "CLUSTER_REASONS CheckKind Command Container Fetch HealthCheck Limits NetworkMode Port Reason "
+        "RuntimeKind Source StatusUpdate TaskSpec TaskState Volume"
+    ),
     "wanted": "Wants task",
-    "wants": "Answer Connected Decision Delete Disconnected Logic PortWant Put Run Stop TaskChanged TaskView WakeAt Want Woken",
+    "wants": (
+        "Answer Connected Decision Delete Disconnected Logic PortWant Put Run Stop TaskChanged TaskView "
+        "WakeAt Want Woken"
+    ),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split()}
 

@@ -41,7 +41,7 @@ async def serving_http(app: Starlette, listen: str, what: str) -> AsyncIterator[
     server = _Server(config)
     serving = asyncio.create_task(server.serve(sockets=[bound]))
     try:
-        while not server.started and not serving.done():
+        while not server.started and not serving.done():  # noqa: ASYNC110 (uvicorn has no event for it)
             await asyncio.sleep(0.005)
         yield f"{host}:{bound.getsockname()[1]}"
     finally:

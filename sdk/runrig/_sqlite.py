@@ -1,8 +1,8 @@
 """A SQLite file with one writer thread and group commit.
 
 Jobs that wait while a transaction commits go together into the next one: with synchronous=FULL this costs nothing over
-weaker modes (50,000 commits a second with 64 waiting, docs/decisions/0002-state.md). Each job has a savepoint of its own, so
-that one that fails takes nothing of the others with it.
+weaker modes (50,000 commits a second with 64 waiting, docs/decisions/0002-state.md). Each job has a savepoint of its
+own, so that one that fails takes nothing of the others with it.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class _Job(Generic[T]):
         connection.execute("SAVEPOINT job")
         try:
             self._result = self.work(connection)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 (raised to who asked)
             connection.execute("ROLLBACK TO job")
             self._error = error
         connection.execute("RELEASE job")
@@ -90,7 +90,7 @@ class SqliteFile:
             connection.execute("PRAGMA journal_mode=WAL")
             connection.execute("PRAGMA synchronous=FULL")
             connection.executescript(schema)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 (raised to who opens)
             self._ready.put(error)
             return
         self._ready.put(None)

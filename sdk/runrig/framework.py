@@ -61,8 +61,8 @@ class FrameworkSettings:
     events_waiting: int = 100_000
     """Events that may wait for the logic; the stream is given up above it, and reconciled when it is back."""
     teardown_at_end: bool = False
-    """Remove the framework, and kill its tasks, when `run` is cancelled. One whose store is not durable is always removed
-    when `run` is done or cancelled, as nobody could come back for its tasks."""
+    """Remove the framework, and kill its tasks, when `run` is cancelled. One whose store is not durable is always
+    removed when `run` is done or cancelled, as nobody could come back for its tasks."""
 
 
 class Framework:
@@ -82,7 +82,9 @@ class Framework:
         web_url: str = "",
         settings: FrameworkSettings = FrameworkSettings(),
     ) -> None:
-        """`master` is `host:port`, or several joined by commas. A framework without `framework_id` gets one, kept in
+        """Describe a framework; nothing is connected before `run`.
+
+        `master` is `host:port`, or several joined by commas. A framework without `framework_id` gets one, kept in
         the store. Its tasks outlive its absence for `failover_timeout_ms`: by default a week with a durable store, a
         minute with another, which cannot come back as the same framework. Raises InvalidInput.
         """
@@ -145,8 +147,11 @@ class Framework:
         return value
 
     async def run(self, until: Callable[[], bool] | None = None) -> None:
-        """Run until cancelled, or until `until()` holds after a turn. Raises Superseded when another scheduler took over, Removed when the framework was
-        removed, Refused when the master admits it not, Unavailable when the store fails."""
+        """Run until cancelled, or until `until()` holds after a turn.
+
+        Raises Superseded when another scheduler took over, Removed when the framework was removed, Refused when the
+        master admits it not, Unavailable when the store fails.
+        """
         try:
             await self._restore()
             while True:

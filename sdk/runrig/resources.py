@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field, replace
 from decimal import Decimal, InvalidOperation
+from itertools import pairwise
 
 from runrig.errors import InvalidInput
 
@@ -155,7 +156,10 @@ NOTHING = Resources()
 
 
 def checked_resources(field: str, resources: Resources) -> Resources:
-    """Return `resources` if each amount is within its bounds and ranges are in order; raise InvalidInput naming `field`."""
+    """Return `resources` if each amount is within its bounds and ranges are in order.
+
+    Raise InvalidInput naming `field`.
+    """
     for name in ("cpu_millis", "mem_mib", "disk_mib", "gpus"):
         amount = getattr(resources, name)
         if not 0 <= amount <= MAX_AMOUNT:
@@ -298,7 +302,7 @@ def milli_text(millis: int) -> str:
 
 def _join_ports(ports: Ports, other: Ports) -> Ports:
     joined = tuple(sorted(ports + other))
-    assert all(left[1] < right[0] for left, right in zip(joined, joined[1:], strict=False)), "ports overlap"
+    assert all(left[1] < right[0] for left, right in pairwise(joined)), "ports overlap"
     return merged_ports(joined)
 
 

@@ -7,8 +7,8 @@ Rule 3: a turn ends with `TurnEnded`; all that the turn must make durable is in 
 
 Walk one task: `Run` puts a want into `waiting`. Offers come; at the turn's end `match` finds it a place: its record
 (launching, where, with which ports) is persisted, then Accept is sent. Updates change the record; the logic learns
-`TaskChanged`; both are persisted, then the receipt is sent. After a terminal state the record is deleted. A record whose
-task the master does not know at a reconciliation was never launched: the logic learns TASK_LOST, LAUNCH_LOST.
+`TaskChanged`; both are persisted, then the receipt is sent. After a terminal state the record is deleted. A record
+whose task the master does not know at a reconciliation was never launched: the logic learns TASK_LOST, LAUNCH_LOST.
 """
 
 from __future__ import annotations

@@ -20,7 +20,10 @@ class Store(Protocol):
 
     @property
     def is_durable(self) -> bool:
-        """Say whether the entries outlive the process: a framework that forgets its id cannot come back for its tasks."""
+        """Say whether the entries outlive the process.
+
+        A framework that forgets its id cannot come back for its tasks.
+        """
 
     async def read(self, prefix: str = "") -> dict[str, bytes]:
         """Return the entries whose key starts with `prefix`, in the order of their keys."""

@@ -255,7 +255,10 @@ class TaskSpec:
 
 @dataclass(frozen=True, slots=True)
 class StatusUpdate:
-    """What an agent, or the master, says of a task; `number` 0 is the master's and needs no acknowledgement (rule 9)."""
+    """What an agent, or the master, says of a task.
+
+    `number` 0 is the master's and needs no acknowledgement (rule 9).
+    """
 
     framework_id: FrameworkId
     task_id: TaskId
@@ -283,7 +286,10 @@ MAX_MILLISECONDS = 10 * 365 * 86_400_000
 
 
 def checked_task(task: TaskSpec, field: str = "task") -> TaskSpec:
-    """Return `task` if it can be launched somewhere; raise InvalidInput naming the field, the value and what is allowed."""
+    """Return `task` if it can be launched somewhere.
+
+    Raise InvalidInput naming the field, the value and what is allowed.
+    """
     problem = id_problem(task.task_id)
     if problem is not None:
         raise InvalidInput(f"{field}.task_id", task.task_id, problem)

@@ -41,7 +41,7 @@ class Cluster:
     last: list[Decision] = field(default_factory=list)
     alarm: float | None = None
     is_restarting_always: bool = False
-    on_answer: Callable[[Answer], None] = lambda _answer: None  # noqa: E731  (a default, not a name)
+    on_answer: Callable[[Answer], None] = lambda _answer: None
 
     def __post_init__(self) -> None:
         self.restart()
@@ -87,9 +87,7 @@ class Cluster:
                 case Delete(key):
                     self.entries.pop(key, None)
                 case Run(wants):
-                    self.wanted.update(
-                        (each.task_id, each) for each in wants if each.task_id not in self.launched
-                    )
+                    self.wanted.update((each.task_id, each) for each in wants if each.task_id not in self.launched)
                 case Stop(task_id):
                     self.wanted.pop(task_id, None)
                     self.stopping |= {task_id} & set(self.launched)
@@ -193,9 +191,7 @@ def view(
     at: float = START,
 ) -> TaskView:
     """Return what the SDK tells of a task on agent a1."""
-    status = StatusUpdate(
-        FrameworkId("fw"), TaskId(task_id), AgentId("a1"), 1, state, reason, exit_code=exit_code
-    )
+    status = StatusUpdate(FrameworkId("fw"), TaskId(task_id), AgentId("a1"), 1, state, reason, exit_code=exit_code)
     blank = TaskView(TaskId(task_id), group=task_id.partition(".")[0])
     return replace(
         blank,

@@ -70,9 +70,7 @@ async def test_a_submitted_job_runs_and_is_shown_to_its_end(runner: Runner) -> N
 
 
 async def test_a_description_comes_back_as_it_can_be_submitted_again(runner: Runner) -> None:
-    job_id = await submitted(
-        runner, array="0-4,9", env={"A": "b"}, cpus=0.5, mem="1G", timeout="1h30m", retries=2
-    )
+    job_id = await submitted(runner, array="0-4,9", env={"A": "b"}, cpus=0.5, mem="1G", timeout="1h30m", retries=2)
 
     description = (await runner.http.get(f"/v1/jobs/{job_id}/description")).json()
 

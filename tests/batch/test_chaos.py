@@ -80,9 +80,7 @@ class Fate:
 
 @pytest.mark.parametrize("is_restarting_always", [False, True])
 @pytest.mark.parametrize("seed", range(40))
-def test_an_array_ends_complete_whatever_dies_and_nothing_starts_twice(
-    seed: int, is_restarting_always: bool
-) -> None:
+def test_an_array_ends_complete_whatever_dies_and_nothing_starts_twice(seed: int, is_restarting_always: bool) -> None:
     fate = Fate(seed, is_restarting_always=is_restarting_always)
     cluster = fate.cluster
     job_id = cluster.submit(array=12, retries=RETRIES, retry_delay="1s", parallelism=5)
@@ -107,8 +105,6 @@ def test_an_array_ends_complete_whatever_dies_and_nothing_starts_twice(
             assert row.failures == RETRIES + 1, (
                 "an index is tried again as often as was asked, whatever the cluster did"
             )
-            assert fate.failures[index] >= RETRIES + 1, (
-                "an attempt that was given up may fail, too: it is not charged"
-            )
+            assert fate.failures[index] >= RETRIES + 1, "an attempt that was given up may fail, too: it is not charged"
         else:
             assert row.failures == 0

@@ -1,5 +1,5 @@
 """A master that answers people: the operator service over plain lists, on a real port."""
-# ruff: noqa: N802, ARG002 (names and parameters are those of the generated base class)
+# ruff: noqa: N802 (names and parameters are those of the generated base class)
 
 from __future__ import annotations
 
@@ -43,9 +43,7 @@ class FakeMaster(operator_pb2_grpc.OperatorServiceServicer):
     def _lead(self, context: Any) -> None:
         if self.leader:
             context.set_trailing_metadata((("runrig-leader", self.leader),))
-            context.abort(
-                grpc.StatusCode.FAILED_PRECONDITION, f"this master does not lead; ask {self.leader}"
-            )
+            context.abort(grpc.StatusCode.FAILED_PRECONDITION, f"this master does not lead; ask {self.leader}")
 
     def GetCluster(self, request: pb.GetClusterRequest, context: Any) -> pb.GetClusterResponse:
         self._lead(context)
@@ -90,9 +88,7 @@ class FakeMaster(operator_pb2_grpc.OperatorServiceServicer):
         [task] = [task for task in self.tasks if task.task_id == request.task_id]
         return pb.KillTaskResponse(task=task)
 
-    def TeardownFramework(
-        self, request: pb.TeardownFrameworkRequest, context: Any
-    ) -> pb.TeardownFrameworkResponse:
+    def TeardownFramework(self, request: pb.TeardownFrameworkRequest, context: Any) -> pb.TeardownFrameworkResponse:
         self._lead(context)
         self.told.append(request)
         return pb.TeardownFrameworkResponse()

@@ -44,16 +44,14 @@ class Dev:
 
     def until(self, text: str, times: int = 1) -> None:
         """Wait until it has told something."""
-        wait_until(lambda: self.told.read_text().count(text) >= times, lambda: self.told.read_text())
+        wait_until(lambda: self.told.read_text().count(text) >= times, self.told.read_text)
 
     def end(self, number: signal.Signals = signal.SIGINT) -> int:
         self.process.send_signal(number)
         return self.process.wait(DEADLINE_S)
 
 
-def wait_until(
-    condition: Callable[[], bool], said: Callable[[], str] = str, deadline_s: float = DEADLINE_S
-) -> None:
+def wait_until(condition: Callable[[], bool], said: Callable[[], str] = str, deadline_s: float = DEADLINE_S) -> None:
     deadline = time.monotonic() + deadline_s
     while not condition():
         assert time.monotonic() < deadline, said()
@@ -118,7 +116,7 @@ def test_a_signal_ends_tasks_and_all_parts(start: Start, number: signal.Signals)
 
 def test_a_signal_before_all_is_ready_ends_what_was_started(start: Start) -> None:
     dev = start()
-    wait_until(lambda: (dev.directory / "cluster.json").exists())
+    wait_until((dev.directory / "cluster.json").exists)
 
     assert dev.end() == 0
 
@@ -188,10 +186,7 @@ def test_a_second_supervisor_is_refused_with_the_pid_of_the_first(start: Start) 
     second = start()
 
     assert second.process.wait(DEADLINE_S) == 1  # without the trunk that maps Conflict to 5
-    assert (
-        f"`runrig dev` (pid {first.process.pid}) runs the cluster in {first.directory}"
-        in second.told.read_text()
-    )
+    assert f"`runrig dev` (pid {first.process.pid}) runs the cluster in {first.directory}" in second.told.read_text()
     assert first.cluster()["state"] == "ready"
 
 

@@ -62,14 +62,10 @@ def test_a_command_whose_package_is_missing_says_how_to_install_it(
     result = runrig("master", "--help")
 
     assert result.exit_code == 2
-    assert result.stderr == (
-        "runrig: `runrig master` is not installed; install it: pip install 'runrig[master]'\n"
-    )
+    assert result.stderr == ("runrig: `runrig master` is not installed; install it: pip install 'runrig[master]'\n")
 
 
-def test_a_command_that_lacks_a_library_names_it_and_the_extra(
-    runrig: Runrig, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_command_that_lacks_a_library_names_it_and_the_extra(runrig: Runrig, monkeypatch: pytest.MonkeyPatch) -> None:
     branch = EntryPoint("agent", "no_such_library.cli:agent", "runrig.commands")
     monkeypatch.setattr(trunk, "entry_points", lambda **_: (branch,))
 
@@ -145,9 +141,7 @@ def test_every_kind_of_error_has_a_documented_exit_code() -> None:
 
 
 def test_the_package_runs_as_a_module() -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "runrig", "--version"], capture_output=True, text=True, check=True
-    )
+    done = subprocess.run([sys.executable, "-m", "runrig", "--version"], capture_output=True, text=True, check=True)
 
     assert done.stdout.startswith("runrig ")
     assert isinstance(main, Trunk)

@@ -161,9 +161,7 @@ def test_an_unknown_task_ends_with_3_and_an_ambiguous_one_with_2(master: FakeMas
     assert "web-1, web-2" in ambiguous.stderr
 
 
-def test_kill_tells_the_master_the_whole_id_the_framework_and_the_grace(
-    master: FakeMaster, runrig: Runrig
-) -> None:
+def test_kill_tells_the_master_the_whole_id_the_framework_and_the_grace(master: FakeMaster, runrig: Runrig) -> None:
     master.tasks = [task("web-1")]
 
     result = runrig("kill", "web", "--grace", "1500ms")
@@ -210,9 +208,7 @@ def test_a_framework_is_torn_down_by_name(master: FakeMaster, runrig: Runrig) ->
     assert master.told == [pb.TeardownFrameworkRequest(framework_id="f1")]
 
 
-def test_a_state_that_this_version_does_not_know_is_shown_as_its_number(
-    master: FakeMaster, runrig: Runrig
-) -> None:
+def test_a_state_that_this_version_does_not_know_is_shown_as_its_number(master: FakeMaster, runrig: Runrig) -> None:
     newer = pb.Agent(agent_id="a1", hostname="agent-1")
     newer.MergeFromString(pb.Agent(agent_id="a1").SerializeToString() + bytes([5 << 3, 99]))
     master.agents = [newer]
@@ -241,9 +237,7 @@ def test_a_standby_is_left_for_its_leader(master: FakeMaster, runrig: Runrig) ->
 def test_masters_that_do_not_answer_are_passed_over(master: FakeMaster, runrig: Runrig) -> None:
     master.tasks = [task("web-1")]
 
-    assert (
-        runrig("tasks", "ls", "-o", "name", "--master", f"127.0.0.1:1,{master.address}").stdout == "web-1\n"
-    )
+    assert runrig("tasks", "ls", "-o", "name", "--master", f"127.0.0.1:1,{master.address}").stdout == "web-1\n"
 
 
 def test_no_master_ends_with_4_and_says_what_to_do(runrig: Runrig) -> None:

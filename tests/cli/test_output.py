@@ -136,9 +136,7 @@ print_list(["3f2a77c1-0000-0000-0000"], columns)
 
 
 @pytest.mark.parametrize("variables, is_coloured", [({}, True), ({"NO_COLOR": "1"}, False)])
-def test_a_terminal_gets_colours_unless_it_asks_for_none(
-    variables: dict[str, str], is_coloured: bool
-) -> None:
+def test_a_terminal_gets_colours_unless_it_asks_for_none(variables: dict[str, str], is_coloured: bool) -> None:
     text = on_terminal(PRINTER, {"TERM": "xterm", **variables})
 
     assert "TASK_RUNNING" in text

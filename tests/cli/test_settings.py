@@ -52,9 +52,7 @@ def test_a_file_can_be_named(runrig: Runrig, tmp_path: Path) -> None:
     assert "answers at 127.0.0.1:1" in result.stderr
 
 
-def test_the_form_of_the_output_can_be_configured(
-    master: FakeMaster, runrig: Runrig, configure: Configure
-) -> None:
+def test_the_form_of_the_output_can_be_configured(master: FakeMaster, runrig: Runrig, configure: Configure) -> None:
     configure('[client]\noutput = "json"\n')
 
     assert runrig("agents", "ls").stdout == "[]\n"
@@ -67,9 +65,7 @@ def test_a_table_of_a_command_sets_its_options(runrig: Runrig, configure: Config
     assert asked(runrig) == "127.0.0.1:1"
 
 
-def test_an_option_of_a_command_has_a_variable_of_its_own(
-    runrig: Runrig, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_option_of_a_command_has_a_variable_of_its_own(runrig: Runrig, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RUNRIG_DEV_AGENTS", "1000")
 
     assert "--agents" in runrig("dev").stderr

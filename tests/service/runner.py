@@ -113,6 +113,11 @@ class Runner:
         return [each for each in self.in_state(S.TASK_RUNNING) if not self.views[each].is_stopping]
 
     @property
+    def unsettled(self) -> list[TaskId]:
+        """Return the ids of the launched tasks that do not run, or are out of reach."""
+        return self.in_state(S.TASK_STAGING, S.TASK_STARTING, S.TASK_UNREACHABLE)
+
+    @property
     def stopping(self) -> list[TaskId]:
         """Return the ids of the tasks that are being killed."""
         return [each for each, view in self.views.items() if view.is_stopping]
@@ -173,11 +178,11 @@ class Runner:
     def settle(self, healthy: bool | None = None, rounds: int = 200) -> None:
         """Let all go well until nothing happens any more."""
         for _ in range(rounds):
-            busy = [*self.waiting, *self.stopping, *self.in_state(S.TASK_STAGING, S.TASK_UNREACHABLE)]
+            busy = [*self.waiting, *self.stopping, *self.unsettled]
             sick = [each for each in self.running if healthy and self._healthy(each) is not True]
             if not busy and not sick and self.wake_at is None:
                 return
-            self.start([*self.waiting, *self.in_state(S.TASK_STAGING, S.TASK_UNREACHABLE), *sick], healthy)
+            self.start([*self.waiting, *self.unsettled, *sick], healthy)
             self.bury()
             if self.wake_at is not None:
                 self.advance(self.wake_at - self.now + 0.001)

@@ -11,7 +11,7 @@ from runrig_batch.cli.submit import run, submit
 
 @click.group()
 def batch() -> None:
-    r"""Jobs that end: one command, or an array of a hundred thousand.
+    """Jobs that end: one command, or an array of a hundred thousand.
 
     \b
     runrig batch serve --master 127.0.0.1:5055     the framework itself, once per cluster
@@ -21,7 +21,7 @@ def batch() -> None:
 
     A job may be named by the beginning of its id. Exit codes are those of `runrig --help`; `run` exits as
     its command does.
-    """
+    """  # noqa: D301  (click wants a real backspace)
 
 
 for _command in (serve, run, submit, list_jobs, show, logs, kill, wait):

@@ -43,9 +43,7 @@ class Client:
         try:
             self._http = httpx.Client(base_url=url, timeout=PATIENCE_S)
         except (httpx.InvalidURL, ValueError) as error:
-            raise Failure(
-                f"--batch: {url!r} is no URL ({error}); allowed: http://host:port", EXIT_USAGE
-            ) from None
+            raise Failure(f"--batch: {url!r} is no URL ({error}); allowed: http://host:port", EXIT_USAGE) from None
         self._url = url
 
     def __enter__(self) -> Self:

@@ -46,9 +46,7 @@ _JOBS: list[Column[Json]] = [
 ]
 _JOB: list[Column[Json]] = [
     *_JOBS[:2],
-    Column(
-        "TASKS", lambda job: ", ".join(f"{count} {name}" for name, count in job["counts"].items() if count)
-    ),
+    Column("TASKS", lambda job: ", ".join(f"{count} {name}" for name, count in job["counts"].items() if count)),
     Column("COMMAND", _command_text),
     Column("IMAGE", lambda job: job["image"]),
     Column("ROLE", lambda job: job["role"]),
@@ -72,9 +70,7 @@ _TASKS: list[Column[Json]] = [
 
 @click.command("ls")
 @click.option("--all", "is_all", is_flag=True, help="Those that have ended, too.")
-@click.option(
-    "--state", multiple=True, type=click.Choice([each.value for each in JobState]), help="Only these."
-)
+@click.option("--state", multiple=True, type=click.Choice([each.value for each in JobState]), help="Only these.")
 @click.option(
     "--limit", default=100, show_default=True, type=click.IntRange(min=1), help="At most so many, the newest."
 )
@@ -93,12 +89,8 @@ def list_jobs(*, is_all: bool, state: tuple[str, ...], limit: int, batch: str, o
 
 @click.command()
 @click.argument("job")
-@click.option(
-    "--state", multiple=True, type=click.Choice([each.value for each in IndexState]), help="Only such tasks."
-)
-@click.option(
-    "--limit", default=50, show_default=True, type=click.IntRange(min=1), help="At most so many tasks."
-)
+@click.option("--state", multiple=True, type=click.Choice([each.value for each in IndexState]), help="Only such tasks.")
+@click.option("--limit", default=50, show_default=True, type=click.IntRange(min=1), help="At most so many tasks.")
 @batch_option
 @output_option
 def show(job: str, state: tuple[str, ...], limit: int, batch: str, output: Form) -> None:
@@ -135,14 +127,14 @@ def show(job: str, state: tuple[str, ...], limit: int, batch: str, output: Form)
 )
 @batch_option
 def logs(task: str, *, follow: bool, attempt: int | None, stream: str, batch: str) -> None:
-    r"""Print what a task has written: stdout to stdout, stderr to stderr.
+    """Print what a task has written: stdout to stdout, stderr to stderr.
 
     Of an array, one task after the other.
 
     \b
     runrig batch logs render-17.4
     runrig batch logs -f render-17
-    """
+    """  # noqa: D301  (click wants a real backspace)
     match = re.fullmatch(r"([^.]+)(?:\.(\d+))?", task)
     if match is None:
         raise Failure(f"task: {task!r} is not allowed; allowed: JOB or JOB.INDEX", EXIT_USAGE)

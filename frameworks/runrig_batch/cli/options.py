@@ -31,9 +31,7 @@ _JOB_OPTIONS = (
     click.option("--priority", help="0 to 1000; higher goes first."),
     click.option("--role", help="The role to run in."),
     click.option("--user", help="The user to run as."),
-    click.option(
-        "--fetch", multiple=True, metavar="URI", help="Bring a file into the task's directory first."
-    ),
+    click.option("--fetch", multiple=True, metavar="URI", help="Bring a file into the task's directory first."),
     click.option("--label", multiple=True, metavar="NAME=VALUE", help="A label to find it by."),
     click.option("--key", help="Your own name for this submission: repeated, it starts nothing new."),
 )

@@ -40,12 +40,8 @@ from runrig_batch.settings import ApiSettings, Settings
     help="A role to run jobs in; repeat for more.",
 )
 @click.option("--name", default="batch", show_default=True, help="Its name at the master.")
-@click.option(
-    "--failover-timeout", default="7d", show_default=True, help="How long its tasks run on without it."
-)
-@click.option(
-    "--unreachable-grace", default="60s", show_default=True, help="When a task out of reach is replaced."
-)
+@click.option("--failover-timeout", default="7d", show_default=True, help="How long its tasks run on without it.")
+@click.option("--unreachable-grace", default="60s", show_default=True, help="When a task out of reach is replaced.")
 @click.option(
     "--retained-jobs", default=1000, show_default=True, type=click.IntRange(min=1), help="Ended jobs to keep."
 )
@@ -78,9 +74,7 @@ def serve(
     )
     grace_s = parse_ms("--unreachable-grace", unreachable_grace, 365 * 86_400_000) / 1000
     limits = replace(settings.limits, roles=roles, unreachable_grace_s=grace_s, retained_jobs=retained_jobs)
-    asyncio.run(
-        serve_forever(replace(settings, limits=limits), lambda url: hint(f"batch framework at {url}"))
-    )
+    asyncio.run(serve_forever(replace(settings, limits=limits), lambda url: hint(f"batch framework at {url}")))
 
 
 def _address(field: str, text: str) -> tuple[str, int]:

@@ -22,7 +22,7 @@ from runrig_batch.core.job_file import decode
 @job_options
 @batch_option
 def run(command: tuple[str, ...], batch: str, **options: Any) -> None:
-    r"""Run one command on the cluster, here and now: its output is yours, and so is its exit code.
+    """Run one command on the cluster, here and now: its output is yours, and so is its exit code.
 
     Words after `--` are run as they are; a single word with blanks in it is read by a shell. Ctrl-C kills
     the job. When a command was ended by its limits (--mem, --timeout), stderr says so.
@@ -32,7 +32,7 @@ def run(command: tuple[str, ...], batch: str, **options: Any) -> None:
     runrig batch run --cpus 2 --mem 1G -- make test
     runrig batch run --image python:3.12 -- python -c 'print(6 * 7)'
     runrig batch run -- 'ls | wc -l'
-    """
+    """  # noqa: D301  (click wants a real backspace)
     description = description_of(options) | command_of(command)
     with Client(batch) as client:
         job_id = client.submit(description)["id"]
@@ -104,7 +104,7 @@ def submit(
     output: Form,
     **options: Any,
 ) -> None:
-    r"""Submit a job and print its id.
+    """Submit a job and print its id.
 
     It is described by a JSON or TOML file (`-`: standard input), or by a command after `--`.
     Options say more than the file: `submit job.toml --cpus 4` is the job of the file with four CPUs.
@@ -113,7 +113,7 @@ def submit(
     runrig batch submit job.toml
     runrig batch submit --array 20 --parallel 5 --retries 2 -- ./render.sh
     runrig batch submit --each-line urls.txt --progress -- 'curl -fsS "$RUNRIG_ITEM" | wc -c'
-    """
+    """  # noqa: D301  (click wants a real backspace)
     description = _description(words, is_command=ctx.meta["runrig_batch.is_command"])
     description |= description_of(options)
     if array is not None:

@@ -21,9 +21,7 @@ class Show(Protocol):
         """Show where the jobs stand."""
 
 
-def wait_for(
-    client: Client, job_ids: Sequence[str], timeout_s: float | None, *, is_showing: bool
-) -> list[Json]:
+def wait_for(client: Client, job_ids: Sequence[str], timeout_s: float | None, *, is_showing: bool) -> list[Json]:
     """Return the jobs when all have ended, or as they stand when the time is over."""
     end = None if timeout_s is None else time.monotonic() + timeout_s
     with _shown(is_showing) as show:
@@ -62,9 +60,7 @@ def _shown(is_showing: bool) -> Iterator[Show]:
         def show(jobs: Sequence[Json]) -> None:
             counts = {name: sum(job["counts"][name] for job in jobs) for name in jobs[0]["counts"]}
             over = counts["succeeded"] + counts["failed"] + counts["killed"]
-            said = f"{counts['running']} running" + (
-                f", {counts['failed']} failed" if counts["failed"] else ""
-            )
+            said = f"{counts['running']} running" + (f", {counts['failed']} failed" if counts["failed"] else "")
             progress.update(bar, total=sum(job["size"] for job in jobs), completed=over, description=said)
 
         yield show

@@ -62,9 +62,7 @@ class Batch:
         self._waits = Waits(self._timers)
         self._ends: Counter[Verdict] = Counter()
 
-    def restore(
-        self, entries_: Mapping[str, bytes], tasks: Mapping[TaskId, TaskView], now: float
-    ) -> list[Decision]:
+    def restore(self, entries_: Mapping[str, bytes], tasks: Mapping[TaskId, TaskView], now: float) -> list[Decision]:
         """Take up what was durable; want again what should run."""
         kept = entries.read(entries_)
         self._counter = max([kept.counter, *(job.number for job in kept.jobs.values())])
@@ -141,9 +139,7 @@ class Batch:
         if question.key and question.key in self._keys:
             return [Answer(question, self._repeated(question))]
         if self._active >= self._limits.max_active_jobs:
-            problem = (
-                f"{self._active} jobs have not ended, which is the most that are kept; submit again later"
-            )
+            problem = f"{self._active} jobs have not ended, which is the most that are kept; submit again later"
             return [Answer(question, Unavailable(problem))]
         self._counter += 1
         job_id = JobId(f"{question.spec.name}-{self._counter}")
@@ -160,9 +156,7 @@ class Batch:
     def _repeated(self, question: SubmitJob) -> object:
         run = self._runs[self._keys[question.key]]
         if run.job.spec != question.spec:
-            return Conflict(
-                f"key: {question.key!r} was used for {run.job.job_id}, a different job; choose another key"
-            )
+            return Conflict(f"key: {question.key!r} was used for {run.job.job_id}, a different job; choose another key")
         return Submitted(look.summary_of(run), is_new=False)
 
     def _kill(self, question: KillJob, now: float) -> list[Decision]:
@@ -180,9 +174,7 @@ class Batch:
         if is_worth_telling or question.wait_s <= 0:
             return [Answer(question, value)]
         if len(self._waits) >= self._limits.max_waits:
-            problem = Unavailable(
-                f"{len(self._waits)} questions wait already, which is the most; ask again later"
-            )
+            problem = Unavailable(f"{len(self._waits)} questions wait already, which is the most; ask again later")
             return [Answer(question, problem)]
         self._waits.add(_waiting_place(question), question, now)
         return []

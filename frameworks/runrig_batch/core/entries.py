@@ -195,9 +195,7 @@ def _file(kept: Kept, job_id: JobId, key: str, shelf: dict[Any, Any], name: obje
 
 def _attempt(data: list[Any]) -> Attempt:
     number, state, reason, message, exit_code, hostname, started_at, ended_at = data
-    return Attempt(
-        number, TaskState(state), Reason(reason), message, exit_code, hostname, started_at, ended_at
-    )
+    return Attempt(number, TaskState(state), Reason(reason), message, exit_code, hostname, started_at, ended_at)
 
 
 def _json(value: object) -> bytes:

@@ -62,14 +62,11 @@ def list_in(field: str, value: object, most: int, what: str) -> Sequence[object]
     return value
 
 
-def texts_in(
-    field: str, value: object, most: int, what: str, most_bytes: int, most_total: int
-) -> tuple[str, ...]:
+def texts_in(field: str, value: object, most: int, what: str, most_bytes: int, most_total: int) -> tuple[str, ...]:
     """Return a list of texts, each of at most `most_bytes` and all of at most `most_total` bytes."""
     texts = list_in(field, value, most, what)
     found = tuple(
-        text_in(f"{field}[{number}]", each, most_bytes, may_be_empty=True)
-        for number, each in enumerate(texts)
+        text_in(f"{field}[{number}]", each, most_bytes, may_be_empty=True) for number, each in enumerate(texts)
     )
     total = sum(len(each.encode()) for each in found)
     if total > most_total:

@@ -51,9 +51,7 @@ class History:
 
     def sweep(self) -> list[Delete]:
         """Delete the next page of what nobody needs."""
-        return [
-            Delete(self._rubbish.popleft()) for _ in range(min(len(self._rubbish), self._limits.delete_page))
-        ]
+        return [Delete(self._rubbish.popleft()) for _ in range(min(len(self._rubbish), self._limits.delete_page))]
 
     @property
     def has_rubbish(self) -> bool:

@@ -127,9 +127,7 @@ def _name(given: Mapping[str, object], argv: tuple[str, ...], shell: str) -> str
     if "name" in given:
         name = text_in("name", given["name"], 256)
         if not _NAME.match(name):
-            raise InvalidInput(
-                "name", name, "1 to 63 letters, digits, `-` and `_`, the first a letter or digit"
-            )
+            raise InvalidInput("name", name, "1 to 63 letters, digits, `-` and `_`, the first a letter or digit")
         return name
     words = argv or _words(shell) or (str(given.get("image", "")).split(":")[0],)
     bare = re.sub(r"[^A-Za-z0-9_-]", "", words[0].rsplit("/", 1)[-1]).lstrip("-_")[:40]
@@ -145,9 +143,7 @@ def _words(shell: str) -> tuple[str, ...]:
 
 def _command(given: Mapping[str, object], limits: Limits) -> tuple[tuple[str, ...], str]:
     if "command" in given and "argv" in given:
-        raise InvalidInput(
-            "argv", given["argv"], "either command, which a shell reads, or argv, which none does"
-        )
+        raise InvalidInput("argv", given["argv"], "either command, which a shell reads, or argv, which none does")
     if "argv" in given:
         most = limits.max_command_bytes
         argv = texts_in("argv", given["argv"], MAX_ARGUMENTS, "words", most, most)
@@ -186,9 +182,7 @@ def _array(given: Mapping[str, object], limits: Limits) -> tuple[Ranges, tuple[s
     array = given.get("array", 1)
     if isinstance(array, list | tuple):
         found = list_in("array", array, limits.max_tasks, "indices")
-        return indices.ranges_of(
-            "array", [whole_in("array", each, 0, indices.MAX_INDEX) for each in found]
-        ), ()
+        return indices.ranges_of("array", [whole_in("array", each, 0, indices.MAX_INDEX) for each in found]), ()
     if isinstance(array, str) and not array.isdigit():
         ranges = indices.parse_ranges("array", text_in("array", array, 200_000))
         if indices.count_of(ranges) > limits.max_tasks:
@@ -220,9 +214,7 @@ def _constraints(given: Mapping[str, object]) -> tuple[Constraint, ...]:
 
 
 def _constraint(field: str, value: object) -> Constraint:
-    parts = list_in(
-        field, value, 3, 'texts: an attribute, an operator and its value, such as ["rack", "LIKE", "a|b"]'
-    )
+    parts = list_in(field, value, 3, 'texts: an attribute, an operator and its value, such as ["rack", "LIKE", "a|b"]')
     attribute = text_in(f"{field}[0]", parts[0], 255)
     operator = text_in(f"{field}[1]", parts[1] if len(parts) > 1 else "", 32, may_be_empty=True)
     if operator not in Operator.__members__:

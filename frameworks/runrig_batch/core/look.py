@@ -79,9 +79,7 @@ def row_of(run: JobRun, index: int) -> IndexRow:
         return _open_row(item, progress)
     if (value := run.settled.get(index)) is not None:
         record = record_from(value)
-        return IndexRow(
-            index, item, record.state, record.number, record.failures, record.faults, record.attempts
-        )
+        return IndexRow(index, item, record.state, record.number, record.failures, record.faults, record.attempts)
     state = IndexState.KILLED if run.is_killed else IndexState.WAITING
     return IndexRow(index, item, state, 1, 0, 0, ())
 

@@ -137,9 +137,7 @@ class JobRun:
         progress = self.open.get(index)
         if progress is None or progress.number != attempt:
             return self._overtaken(progress, attempt, task, now)
-        return (
-            self._ended(progress, task, now) if task.state.is_terminal else self._alive(progress, task, now)
-        )
+        return self._ended(progress, task, now) if task.state.is_terminal else self._alive(progress, task, now)
 
     def retry_due(self, index: int, number: int) -> None:
         """Let an index that paused be tried again."""
@@ -217,9 +215,7 @@ class JobRun:
         if progress.failures > self.job.spec.retries:
             return self._settle(progress, IndexState.FAILED, now)
         first_s = self.job.spec.retry_delay_ms / 1000
-        return self._pause(
-            progress, now + delay_s(first_s, progress.failures, max(first_s, self._limits.max_delay_s))
-        )
+        return self._pause(progress, now + delay_s(first_s, progress.failures, max(first_s, self._limits.max_delay_s)))
 
     def _fault(self, progress: Progress, now: float, pause_s: float) -> list[Decision]:
         progress.faults += 1
@@ -233,9 +229,7 @@ class JobRun:
         self._set_retry(progress)
         return [self._put(progress, IndexState.RETRYING)]
 
-    def _overtaken(
-        self, progress: Progress | None, attempt: int, task: TaskView, now: float
-    ) -> list[Decision]:
+    def _overtaken(self, progress: Progress | None, attempt: int, task: TaskView, now: float) -> list[Decision]:
         """Learn of an attempt that was given up: if it succeeded after all, its successor is not needed."""
         if progress is None or attempt > progress.number or task.state is None or not task.state.is_terminal:
             return []

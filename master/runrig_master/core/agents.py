@@ -99,14 +99,14 @@ def _merge_tasks(cluster: Cluster, agent: Agent, reports: tuple[TaskReport, ...]
     for report in reports:
         if report.framework_id in cluster.completed:
             removed[report.framework_id] = None
-            _merge_removed(cluster, agent, report, now)
+            _merge_removed(cluster, agent, report)
         else:
             _merge_task(cluster, agent, report, was, now)
     for framework_id in removed:
         cluster.order(agent, ShutdownFramework(framework_id))
 
 
-def _merge_removed(cluster: Cluster, agent: Agent, report: TaskReport, now: float) -> None:
+def _merge_removed(cluster: Cluster, agent: Agent, report: TaskReport) -> None:
     """Keep the books of a removed framework's task until its agent says that it has ended (rule 11)."""
     framework = cluster.completed[report.framework_id]
     task = framework.tasks.get(report.task_id)

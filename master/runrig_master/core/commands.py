@@ -1,4 +1,7 @@
-"""What the edges must do, in the order given. A `Persist` is a barrier: nothing after it is done before it is durable."""
+"""What the edges must do, in the order given. A `Persist` is a barrier.
+
+Nothing after it is done before it is durable.
+"""
 
 from __future__ import annotations
 

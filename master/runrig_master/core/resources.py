@@ -29,7 +29,7 @@ class Holding:
         self.mem_mib -= resources.mem_mib
         self.disk_mib -= resources.disk_mib
         self.gpus -= resources.gpus
-        assert self.cpu_millis >= 0 and self.mem_mib >= 0 and self.disk_mib >= 0 and self.gpus >= 0
+        assert min(self.cpu_millis, self.mem_mib, self.disk_mib, self.gpus) >= 0
 
     def dominant_share(self, total: Holding) -> float:
         """Return the largest fraction held of any dimension of `total`, 0.0 to 1.0."""

@@ -1,7 +1,8 @@
 """The one place where the vocabulary becomes protobuf and back.
 
-`…_to_wire` builds messages, `…_from_wire` reads them and raises InvalidInput that names field, value and what is allowed.
-The master never reads the body of a task: `ForwardedTask` keeps the received sub-message beside the few fields it needs.
+`…_to_wire` builds messages, `…_from_wire` reads them and raises InvalidInput that names field, value and what is
+allowed. The master never reads the body of a task: `ForwardedTask` keeps the received sub-message beside the few
+fields it needs.
 """
 
 from runrig._wire.agents import (

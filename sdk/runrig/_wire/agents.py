@@ -165,9 +165,7 @@ def order_from_wire(message: agent_pb2.AgentCommand) -> agents.Order:
         case "refusal":
             return refusal_from_wire(message.refusal)
         case _:
-            raise ProtocolError(
-                "the master sent a command that this version does not know; upgrade the agent"
-            )
+            raise ProtocolError("the master sent a command that this version does not know; upgrade the agent")
 
 
 def _task_report_to_wire(report: agents.TaskReport) -> agent_pb2.TaskReport:

@@ -173,9 +173,7 @@ def _operation_from_wire(message: scheduler_pb2.Operation) -> offers.LaunchTasks
         case "launch":
             return offers.LaunchTasks(tuple(ForwardedTask(task) for task in message.launch.tasks))
         case "launch_task_group":
-            return offers.LaunchTasks(
-                tuple(ForwardedTask(task) for task in message.launch_task_group.tasks), True
-            )
+            return offers.LaunchTasks(tuple(ForwardedTask(task) for task in message.launch_task_group.tasks), True)
         case _:
             raise InvalidInput("accept.operation", "unset", "launch, launch_task_group")
 
@@ -216,9 +214,7 @@ def _demand_from_wire(message: scheduler_pb2.Demand) -> Demand:
         resources=checked_resources(f"{field}.resources", resources_from_wire(message.resources)),
         count=message.count,
         constraints=tuple(
-            Constraint(
-                item.attribute, enum_from_wire(Operator, f"{field}.operator", item.operator), item.value
-            )
+            Constraint(item.attribute, enum_from_wire(Operator, f"{field}.operator", item.operator), item.value)
             for item in message.constraints
         ),
         placement=enum_from_wire(Placement, f"{field}.placement", message.placement),

@@ -73,9 +73,7 @@ def news_from_wire(message: scheduler_pb2.SchedulerEvent) -> offers.News:
         case "call_refused":
             return offers.CallRefused(message.call_refused.call, message.call_refused.message)
         case _:
-            raise ProtocolError(
-                "the master sent an event that this version does not know; upgrade the framework"
-            )
+            raise ProtocolError("the master sent an event that this version does not know; upgrade the framework")
 
 
 def _offer_to_wire(offer: offers.Offer) -> scheduler_pb2.Offer:

@@ -113,15 +113,11 @@ def task_from_wire(message: tasks_pb2.TaskSpec, field: str = "task") -> TaskSpec
         command=_command_from_wire(message.command),
         container=_container_from_wire(field, message.container) if message.HasField("container") else None,
         ports=tuple(
-            Port(item.host_port, item.container_port, item.name, item.protocol or "tcp")
-            for item in message.ports
+            Port(item.host_port, item.container_port, item.name, item.protocol or "tcp") for item in message.ports
         ),
-        volumes=tuple(
-            Volume(item.host_path, item.container_path, item.read_only) for item in message.volumes
-        ),
+        volumes=tuple(Volume(item.host_path, item.container_path, item.read_only) for item in message.volumes),
         fetch=tuple(
-            Fetch(item.uri, item.destination, item.executable, item.extract, item.sha256)
-            for item in message.fetch
+            Fetch(item.uri, item.destination, item.executable, item.extract, item.sha256) for item in message.fetch
         ),
         kill_grace_ms=grace_from_wire(message.kill_policy) if message.HasField("kill_policy") else None,
         max_run_ms=message.max_run_ms,
@@ -174,9 +170,7 @@ def _container_from_wire(field: str, message: tasks_pb2.Container) -> Container:
     return Container(
         image=message.image,
         force_pull=message.force_pull,
-        network=enum_from_wire(
-            NetworkMode, f"{field}.container.network", message.network or NetworkMode.HOST
-        ),
+        network=enum_from_wire(NetworkMode, f"{field}.container.network", message.network or NetworkMode.HOST),
         network_name=message.network_name,
         read_only_root=message.read_only_root,
         parameters=labels_from_wire(message.parameters),
@@ -221,9 +215,7 @@ def _check_from_wire(field: str, message: tasks_pb2.HealthCheck) -> HealthCheck:
 def _checked_thing_from_wire(field: str, message: tasks_pb2.HealthCheck) -> HealthCheck:
     match message.WhichOneof("check"):
         case "command":
-            return HealthCheck(
-                CheckKind.COMMAND, argv=tuple(message.command.argv), shell=message.command.shell
-            )
+            return HealthCheck(CheckKind.COMMAND, argv=tuple(message.command.argv), shell=message.command.shell)
         case "http":
             return HealthCheck(
                 CheckKind.HTTP,

@@ -36,9 +36,7 @@ AGENTS: tuple[Column[AgentView], ...] = (
         "number",
         wide=True,
     ),
-    Column(
-        "GPUS", lambda agent: _of(lambda one: str(one.gpus), agent.free, agent.total), "number", wide=True
-    ),
+    Column("GPUS", lambda agent: _of(lambda one: str(one.gpus), agent.free, agent.total), "number", wide=True),
     Column("PORTS", lambda agent: _of(ports_summary, agent.free, agent.total), "number", wide=True),
     Column("ATTRIBUTES", lambda agent: _pairs(agent.attributes), wide=True),
     Column("ADDRESS", lambda agent: agent.address, wide=True),

@@ -37,9 +37,7 @@ class Ending:
 
 
 @click.command()
-@click.option(
-    "--agents", type=click.IntRange(0, MAX_AGENTS), default=None, help="How many agents.  [default: 3]"
-)
+@click.option("--agents", type=click.IntRange(0, MAX_AGENTS), default=None, help="How many agents.  [default: 3]")
 @click.option(
     "--runtime",
     type=click.Choice(["auto", "docker", "process"]),
@@ -65,9 +63,7 @@ class Ending:
     show_default=True,
     help="auto: choose ports that are free, so that several clusters can run.",
 )
-@click.option(
-    "--no-restart", is_flag=True, help="Leave dead what dies, and notice when it is started by hand."
-)
+@click.option("--no-restart", is_flag=True, help="Leave dead what dies, and notice when it is started by hand.")
 @click.option(
     "--keep-tasks/--kill-tasks",
     default=None,

@@ -41,9 +41,7 @@ def run_on_hosts(count: int, choices: Choices, settings: SupervisorSettings, end
         run_parts(parts, {}, file, settings, ending, hostnames=names, also_start=start_agents)
 
 
-def _command(
-    host: Host, master: str, machine: Machine, number: int, hosts: int, choices: Choices
-) -> tuple[str, ...]:
+def _command(host: Host, master: str, machine: Machine, number: int, hosts: int, choices: Choices) -> tuple[str, ...]:
     resources = share(machine, hosts, number, 31_000, choices.resources)
     return (
         *(sys.executable, "-m", "runrig", "agent", "--master", master, "--work-dir", WORK_DIR),

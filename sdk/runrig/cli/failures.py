@@ -88,9 +88,7 @@ def _of_rpc(error: Exception) -> Failure:
     if code == "UNAVAILABLE":
         return Failure(f"no answer: {details}; {NO_MASTER}", EXIT_UNREACHABLE)
     if code == "UNIMPLEMENTED":
-        return Failure(
-            f"the server does not know this call: {details}; is it older than this client?", EXIT_CONFLICT
-        )
+        return Failure(f"the server does not know this call: {details}; is it older than this client?", EXIT_CONFLICT)
     return Failure(details, exits.get(code, EXIT_TASK_FAILED))
 
 

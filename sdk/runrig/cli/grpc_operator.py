@@ -95,9 +95,7 @@ class Operator:
         """List the frameworks by name."""
         request = operator_pb2.ListFrameworksRequest(include_completed=include_completed)
         answer = await self._ask(request, lambda stub: stub.ListFrameworks)
-        return sorted(
-            map(framework_view, answer.frameworks), key=lambda framework: (framework.name, framework.id)
-        )
+        return sorted(map(framework_view, answer.frameworks), key=lambda framework: (framework.name, framework.id))
 
     async def roles(self) -> list[views.RoleView]:
         """List the roles by path."""
@@ -147,9 +145,7 @@ class Operator:
 
     async def agent(self, given: str) -> views.AgentView:
         """Return the agent with an id, its unique prefix, or a hostname; raise NotFound or InvalidInput."""
-        return find(
-            "agent", given, await self.agents(), lambda agent: agent.id, also=lambda agent: agent.hostname
-        )
+        return find("agent", given, await self.agents(), lambda agent: agent.id, also=lambda agent: agent.hostname)
 
     async def framework(self, given: str, *, include_completed: bool = False) -> views.FrameworkView:
         """Return the framework with an id, its unique prefix, or a name; raise NotFound or InvalidInput."""

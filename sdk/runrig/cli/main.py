@@ -48,7 +48,7 @@ TWIGS = {
 class Trunk(click.Group):
     """A group that imports a command when it is called, and explains what goes wrong in it."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  (click's signature)
+    def list_commands(self, ctx: click.Context) -> list[str]:
         """Name Runrig's own commands in their order, then those that other packages add."""
         return [
             *TWIGS,
@@ -56,7 +56,7 @@ class Trunk(click.Group):
             *self.commands,
         ]
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Import the command `cmd_name`; raise Failure when its package is not installed."""
         if cmd_name in self.commands:
             return self.commands[cmd_name]
@@ -79,7 +79,7 @@ class Trunk(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl(rows)
 
-    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write where settings come from and what exit codes mean."""
         with formatter.section("Settings"):
             formatter.write_text(
@@ -143,9 +143,7 @@ def _print_version(ctx: click.Context, _parameter: click.Parameter, wanted: bool
         ctx.exit()
 
 
-@click.group(
-    cls=Trunk, context_settings={"auto_envvar_prefix": "RUNRIG", "help_option_names": ["-h", "--help"]}
-)
+@click.group(cls=Trunk, context_settings={"auto_envvar_prefix": "RUNRIG", "help_option_names": ["-h", "--help"]})
 @click.option(
     "--config",
     type=click.Path(path_type=Path, dir_okay=False),

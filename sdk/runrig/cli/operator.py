@@ -217,18 +217,14 @@ def tasks() -> None:
 
 @tasks.command("ls")
 @click.option("-a", "--all", "include_terminal", is_flag=True, help="Those that have ended, too.")
-@click.option(
-    "--framework", default="", help="Only of this framework: a name, an id or the beginning of one."
-)
+@click.option("--framework", default="", help="Only of this framework: a name, an id or the beginning of one.")
 @click.option("--agent", default="", help="Only on this agent: a hostname, an id or the beginning of one.")
 @click.option(
     "--state",
     "states",
     multiple=True,
     metavar="STATE",
-    type=click.Choice(
-        [state.name.removeprefix("TASK_").lower() for state in TaskState], case_sensitive=False
-    ),
+    type=click.Choice([state.name.removeprefix("TASK_").lower() for state in TaskState], case_sensitive=False),
     help="Only in this state, such as running or failed; may be repeated.",
 )
 @master_option
@@ -251,9 +247,7 @@ def tasks_ls(
             )
         ]
 
-    empty = (
-        "no tasks" if include_terminal or states else "no live tasks; --all lists those that have ended, too"
-    )
+    empty = "no tasks" if include_terminal or states else "no live tasks; --all lists those that have ended, too"
     print_list(ask(master, listed), task_columns(datetime.now(UTC)), output, empty=empty)
 
 

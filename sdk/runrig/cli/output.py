@@ -35,9 +35,7 @@ from runrig.cli.prefixes import ELLIPSIS, cut, shortest
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
 
-SHORT_ID = (
-    8  # characters of an id that are kept when a table is too wide: enough to be unique and to be typed
-)
+SHORT_ID = 8  # characters of an id that are kept when a table is too wide: enough to be unique and to be typed
 NARROWEST = 6  # a text column is never cut below this
 NARROWEST_ID = 15  # nor an id below this: its beginning and its end must tell it from others
 GAP = "  "
@@ -80,9 +78,7 @@ def output_option(function: F) -> F:
     )(function)
 
 
-def print_list(
-    items: Sequence[T], columns: Sequence[Column[T]], form: Form = Form.AUTO, *, empty: str = ""
-) -> None:
+def print_list(items: Sequence[T], columns: Sequence[Column[T]], form: Form = Form.AUTO, *, empty: str = "") -> None:
     """Print `items` in the chosen form; `empty` is the hint for a person when there are none."""
     if form is Form.JSON:
         print_json([as_json(item) for item in items])
@@ -219,9 +215,7 @@ def _padded(text: str, width: int, kind: Kind) -> str:
     return text.rjust(width) if kind == "number" else text.ljust(width)
 
 
-def _print_coloured(
-    titles: list[str], rows: list[list[str]], kinds: Sequence[Kind], widths: list[int]
-) -> None:
+def _print_coloured(titles: list[str], rows: list[list[str]], kinds: Sequence[Kind], widths: list[int]) -> None:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text

@@ -20,9 +20,7 @@ RACKS = "ab"  # an attribute to try constraints with
 
 TASK_PORTS = 31_000  # of the first agent; all agents share TASK_PORT_COUNT
 TASK_PORT_COUNT = 1_000
-LEAST_CPU_MILLIS = (
-    2_000  # cpus are shares, not walls: an app of one cpu must fit somewhere on a small machine
-)
+LEAST_CPU_MILLIS = 2_000  # cpus are shares, not walls: an app of one cpu must fit somewhere on a small machine
 MEM_SHARE = 0.8  # the rest is for Runrig and the person at the keyboard
 DISK_SHARE = 0.5
 
@@ -60,9 +58,7 @@ class Machine:
         """Look at this machine, and at the disk that holds `directory`."""
         disk = os.statvfs(directory)
         return cls(
-            len(os.sched_getaffinity(0)) * 1000
-            if hasattr(os, "sched_getaffinity")
-            else 1000 * (os.cpu_count() or 1),
+            len(os.sched_getaffinity(0)) * 1000 if hasattr(os, "sched_getaffinity") else 1000 * (os.cpu_count() or 1),
             os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") >> 20,
             disk.f_bavail * disk.f_frsize >> 20,
         )

@@ -74,7 +74,7 @@ class Defaults(dict[str, Any]):
         self._tables = {key: value for key, value in table.items() if isinstance(value, dict)}
         super().__init__({**client, **self._own})
 
-    def get(self, key: str, default: Any = None) -> Any:  # noqa: ARG002  (click's signature)
+    def get(self, key: str, default: Any = None) -> Any:
         """Return what is said for the subcommand `key`."""
         where = f"{self._where}.{key}" if self._where else key
         return Defaults(where, self._client, self._tables.get(key, {}))

@@ -44,6 +44,7 @@ class _Kept:
     part: Part
     process: Running | None = None
     keeper: asyncio.Task[None] | None = None
+    launch: asyncio.Task[Child] | None = None
     deaths: int = 0
     was_ready: bool = False
     last_end: str = ""
@@ -129,7 +130,8 @@ class Supervisor:
         delay = self._settings.first_delay_s
         while not kept.must_end():
             if kept.process is None:
-                kept.process = await self._launch(kept.part)
+                kept.launch = asyncio.create_task(self._launch(kept.part))
+                kept.process = await kept.launch
             self._changed()
             pid, since = kept.process.pid, time.monotonic()
             kept.last_end = await kept.process.ended()
@@ -153,9 +155,7 @@ class Supervisor:
             self._tell(f"{ended}; starting it again in {delay:g} s; log: {self._log(name)}")
             await asyncio.sleep(delay)
             return self._found(kept.part)
-        self._tell(
-            f"{ended}; left dead (--no-restart); its command is in cluster.json; log: {self._log(name)}"
-        )
+        self._tell(f"{ended}; left dead (--no-restart); its command is in cluster.json; log: {self._log(name)}")
         while (found := self._found(kept.part)) is None:  # noqa: ASYNC110  (a person starts it, and tells nobody)
             await asyncio.sleep(POLL_S * 2)
         self._tell(f"{name} was started by hand (pid {found.pid})")
@@ -165,7 +165,7 @@ class Supervisor:
         pid = find(part.command)
         return None if pid is None else Found(pid, part.command)
 
-    async def _launch(self, part: Part) -> Running:
+    async def _launch(self, part: Part) -> Child:
         return await Child.start(part.command, dict(part.env), self._log(part.name))
 
     async def _wait_ready(self, kept: _Kept) -> None:
@@ -179,15 +179,15 @@ class Supervisor:
             if hopeless and not kept.was_ready and kept.process is None:
                 raise Unavailable(f"{name} does not start: {kept.last_end}; {self._ending(name)}")
             if time.monotonic() - began > self._settings.ready_s:
-                raise TimedOut(
-                    f"{name} is not ready after {self._settings.ready_s:g} s; {self._ending(name)}"
-                )
+                raise TimedOut(f"{name} is not ready after {self._settings.ready_s:g} s; {self._ending(name)}")
             await asyncio.sleep(0.05)
         kept.was_ready = True
         self._tell(f"{name} is ready after {time.monotonic() - began:.1f} s")
 
     async def _stop(self, kept: _Kept) -> None:
         kept.is_stopping = True
+        if kept.launch is not None:  # a process that is being started must be known before it can be ended
+            await asyncio.wait([kept.launch])
         process, keeper = kept.process, kept.keeper
         if keeper is None:
             return
@@ -197,9 +197,7 @@ class Supervisor:
             process.send(signal.SIGTERM)
             done, _ = await asyncio.wait([keeper], timeout=self._settings.stop_s)
             if not done:
-                self._tell(
-                    f"{kept.part.name} (pid {process.pid}) did not end within {self._settings.stop_s:g} s"
-                )
+                self._tell(f"{kept.part.name} (pid {process.pid}) did not end within {self._settings.stop_s:g} s")
                 process.send(signal.SIGKILL)
         await asyncio.gather(keeper, return_exceptions=True)
 

@@ -41,6 +41,4 @@ def version(client: bool, master: str, output: Form) -> None:
         return
     click.echo(f"client: {installed()}")
     if server is not None:
-        click.echo(
-            f"server: {server.version} (master {server.leader}, cluster {server.id}, epoch {server.epoch})"
-        )
+        click.echo(f"server: {server.version} (master {server.leader}, cluster {server.id}, epoch {server.epoch})")

@@ -253,9 +253,7 @@ def iso(unix_ms: int) -> str | None:
     """Return a time as 2026-11-21T20:41:00.123Z; None for 0, which stands for never."""
     if not unix_ms:
         return None
-    return (
-        datetime.fromtimestamp(unix_ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    )
+    return datetime.fromtimestamp(unix_ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def cpus_text(resources: Resources) -> str:
