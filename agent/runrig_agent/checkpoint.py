@@ -43,6 +43,10 @@ CREATE TABLE IF NOT EXISTS tombstones (
     framework_id TEXT NOT NULL, task_id TEXT NOT NULL, at REAL NOT NULL, body BLOB,
     PRIMARY KEY (framework_id, task_id));
 """
+_PUT_TASK = (
+    "INSERT OR REPLACE INTO tasks (framework_id, task_id, framework_name, role, task_group, launched_at, spec)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?)"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +80,7 @@ class Checkpoint:
         """
         path = work_dir / "agent.db"
         try:
-            work_dir.mkdir(mode=0o711, parents=True, exist_ok=True)
-            lock = _lock(work_dir)
+            lock = await asyncio.to_thread(_lock, work_dir)
         except OSError as error:
             raise Unavailable(f"the work directory {work_dir} cannot be used: {error.strerror}") from error
         try:
@@ -155,7 +158,8 @@ def _settle(writes: list[_Write], problem: Unavailable | None) -> None:
 
 
 def _lock(work_dir: Path) -> int:
-    """Hold the lock of the work directory; raise Conflict when another process does."""
+    """Hold the lock of the work directory, made if need be; raise Conflict when another process does."""
+    work_dir.mkdir(mode=0o711, parents=True, exist_ok=True)
     lock = os.open(work_dir / "agent.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -239,9 +243,7 @@ def _statements(change: records.Change) -> Iterator[tuple[str, tuple[object, ...
             yield "INSERT OR REPLACE INTO meta VALUES ('epoch', ?)", (str(epoch),)
         case records.PutTask(record):
             yield (
-                "INSERT OR REPLACE INTO tasks"
-                " (framework_id, task_id, framework_name, role, task_group, launched_at, spec)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?)",
+                _PUT_TASK,
                 (
                     *record.key,
                     record.framework_name,

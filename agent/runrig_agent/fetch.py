@@ -135,18 +135,14 @@ class Fetcher:
                 async for chunk in chunks:
                     size += len(chunk.data)
                     if max(size, chunk.expected_bytes) > self._settings.bytes_max:
-                        raise FetchProblem(
-                            f"it is larger than this agent allows ({self._settings.bytes_max} bytes)"
-                        )
+                        raise FetchProblem(f"it is larger than this agent allows ({self._settings.bytes_max} bytes)")
                     await loop.run_in_executor(self._threads, _append, file, digest, chunk.data)
                     if loop.time() >= tell_at:
                         tell_at = loop.time() + self._settings.progress_interval_s
                         progress.tell(f"fetching, {size >> 20} of {chunk.expected_bytes >> 20 or '?'} MiB")
         return digest.hexdigest()
 
-    def _unpack(
-        self, draft: Path, sandbox: Path, parts: tuple[str, ...], owner: Owner, is_wanted: IsWanted
-    ) -> None:
+    def _unpack(self, draft: Path, sandbox: Path, parts: tuple[str, ...], owner: Owner, is_wanted: IsWanted) -> None:
         folder = sandbox / f"{DRAFT}.d"
         folder.mkdir(mode=0o700)
         bounds = Bounds(self._settings.unpacked_bytes_max, self._settings.unpacked_files_max, is_wanted)

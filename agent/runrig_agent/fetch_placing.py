@@ -72,6 +72,4 @@ def _in_the_way(parts: tuple[str, ...]) -> Iterator[None]:
         yield
     except (NotADirectoryError, IsADirectoryError, FileExistsError) as error:
         place = "/".join(parts) or "the sandbox"
-        raise FetchProblem(
-            f"something else is in the way at {error.filename or place!r}, below {place!r}"
-        ) from error
+        raise FetchProblem(f"something else is in the way at {error.filename or place!r}, below {place!r}") from error

@@ -116,9 +116,7 @@ class Sources:
         allowed = self._settings.allowed_paths
         names = ", ".join(map(str, allowed)) or "none is"
         refusal = f"it is not in a folder that this agent allows ({names}): the operator can allow it"
-        if "\0" in path or not _is_below(
-            os.path.normpath(path), [os.path.normpath(each) for each in allowed]
-        ):
+        if "\0" in path or not _is_below(os.path.normpath(path), [os.path.normpath(each) for each in allowed]):
             raise FetchProblem(refusal)
         found = os.open(path, os.O_PATH | os.O_CLOEXEC)
         try:
@@ -156,9 +154,7 @@ class Sources:
             self._client = httpx.AsyncClient(
                 follow_redirects=True,
                 max_redirects=settings.redirects_max,
-                timeout=httpx.Timeout(
-                    settings.stall_timeout_s, connect=settings.connect_timeout_s, pool=None
-                ),
+                timeout=httpx.Timeout(settings.stall_timeout_s, connect=settings.connect_timeout_s, pool=None),
                 limits=httpx.Limits(max_connections=settings.connections_max, max_keepalive_connections=4),
                 headers={"User-Agent": "runrig-agent", "Accept-Encoding": "identity"},
                 trust_env=settings.use_environment,

@@ -46,9 +46,7 @@ class SandboxService(SandboxServiceServicer):
             if request.stream not in STREAMS:
                 raise InvalidInput("stream", request.stream, "0 (both), 1 (stdout) or 2 (stderr)")
             tail_lines = request.tail_lines if request.HasField("tail_lines") else None
-            logs = self._access.logs(
-                key, STREAMS[request.stream], follow=request.follow, tail_lines=tail_lines
-            )
+            logs = self._access.logs(key, STREAMS[request.stream], follow=request.follow, tail_lines=tail_lines)
             await context.send_initial_metadata(())  # output may be long in coming: a sign of life
             async with aclosing(logs) as chunks:
                 async for stream, data in chunks:

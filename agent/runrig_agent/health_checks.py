@@ -36,9 +36,7 @@ class HealthCheckSettings:
 class HealthChecks:
     """The checks of all running tasks; `listener` is called on the event loop."""
 
-    def __init__(
-        self, listener: HealthListener, settings: HealthCheckSettings = HealthCheckSettings()
-    ) -> None:
+    def __init__(self, listener: HealthListener, settings: HealthCheckSettings = HealthCheckSettings()) -> None:
         self._listener = listener
         self._settings = settings
         self._runs: dict[TaskKey, list[asyncio.Task[None]]] = {}

@@ -35,9 +35,7 @@ def owner_for(user: str, runtime: RuntimeKind) -> Owner | None:
     if separator and runtime is not RuntimeKind.DOCKER:
         owner = Owner(owner.uid, _group(user, group))
     if os.geteuid() != 0 and owner.uid != os.geteuid():
-        raise _unknown(
-            user, f"this agent runs as uid {os.geteuid()} and cannot become another; run it as root"
-        )
+        raise _unknown(user, f"this agent runs as uid {os.geteuid()} and cannot become another; run it as root")
     return owner
 
 
@@ -75,6 +73,4 @@ def _is_id(text: str) -> bool:
 
 
 def _unknown(user: str, why: str) -> LaunchFailed:
-    return LaunchFailed(
-        Reason.USER_UNKNOWN, f"command.user {user!r}: {why}, or leave it empty", is_task_fault=True
-    )
+    return LaunchFailed(Reason.USER_UNKNOWN, f"command.user {user!r}: {why}, or leave it empty", is_task_fault=True)

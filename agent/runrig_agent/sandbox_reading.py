@@ -9,6 +9,7 @@ a task: links are never followed.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 from collections import deque
@@ -49,15 +50,14 @@ class LogReader:
     first.
     """
 
-    def __init__(
-        self, sandbox: Path, stream: str, *, follow: bool = False, tail_lines: int | None = None
-    ) -> None:
+    def __init__(self, sandbox: Path, stream: str, *, follow: bool = False, tail_lines: int | None = None) -> None:
         self._sandbox = sandbox
         self._stream = stream
         self._follow = follow
         self._tail_lines = tail_lines
         self._segments: deque[_Segment] = deque()
         self._newest_rotated: int | None = None
+        self._anchor: int | None = None  # keeps that file open, as a freed inode is soon another file's
         self._restless = 0
         self._seen_size: int | None = None
 
@@ -76,6 +76,7 @@ class LogReader:
 
     def close(self) -> None:
         """Close the files."""
+        self._drop_anchor()
         while self._segments:
             os.close(self._segments.popleft().descriptor)
 
@@ -125,7 +126,7 @@ class LogReader:
         if is_settled or self._restless > RESTLESS_MAX:
             self._restless, self._seen_size = 0, None
             if size is None:  # no rotation: the task has removed it itself
-                self._newest_rotated = None
+                self._drop_anchor()
             return size is not None
         self._seen_size = size
         return False
@@ -134,7 +135,7 @@ class LogReader:
         """Open the newest file and up to `rotated` before it; again if they rotate meanwhile."""
         for _ in range(3):
             self.close()
-            self._newest_rotated = self._inode(1)
+            self._set_anchor()
             for number in range(rotated + 1):
                 descriptor = self._open(number)
                 if descriptor is not None:
@@ -143,6 +144,18 @@ class LogReader:
                     break
             if self._inode(1) == self._newest_rotated:
                 return
+
+    def _set_anchor(self) -> None:
+        """Remember which file is the newest rotated one."""
+        self._drop_anchor()
+        with contextlib.suppress(OSError):
+            self._anchor = os.open(self._path(1), os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+            self._newest_rotated = os.fstat(self._anchor).st_ino
+
+    def _drop_anchor(self) -> None:
+        if self._anchor is not None:
+            os.close(self._anchor)
+        self._anchor = self._newest_rotated = None
 
     def _path(self, number: int) -> Path:
         return self._sandbox / (f"{self._stream}.{number}" if number else self._stream)

@@ -75,9 +75,7 @@ def _read(path: Path) -> Record | None:
     try:
         content = json.loads(path.read_text())
         key = FrameworkId(content["framework_id"]), TaskId(content["task_id"])
-        return Record(
-            key, RuntimeKind[content["runtime"]], content["ended_at_unix_ms"], content["is_forgotten"]
-        )
+        return Record(key, RuntimeKind[content["runtime"]], content["ended_at_unix_ms"], content["is_forgotten"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
 

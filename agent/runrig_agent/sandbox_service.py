@@ -114,9 +114,7 @@ class SandboxAccess:
         """
         with self._reading():
             sandbox = await self._sandbox_when_made(key) if follow else self._sandbox(key)
-            readers = {
-                stream: LogReader(sandbox, stream, follow=follow, tail_lines=tail_lines) for stream in streams
-            }
+            readers = {stream: LogReader(sandbox, stream, follow=follow, tail_lines=tail_lines) for stream in streams}
             try:
                 for reader in readers.values():
                     await self._in_thread(reader.__enter__)
@@ -153,9 +151,7 @@ class SandboxAccess:
         with self._reading():
             return await self._in_thread(_listed, self._sandbox(key), path, self.settings.list_max)
 
-    async def file(
-        self, key: TaskKey, path: str, offset_bytes: int, length_bytes: int
-    ) -> AsyncGenerator[bytes, None]:
+    async def file(self, key: TaskKey, path: str, offset_bytes: int, length_bytes: int) -> AsyncGenerator[bytes, None]:
         """Yield a regular file's content from an offset, in chunks; length 0: up to where it ends now.
 
         Raises NotFound, InvalidInput, TooSlow.
@@ -200,9 +196,7 @@ class SandboxAccess:
     def _sandbox(self, key: TaskKey) -> Path:
         sandbox = self._sandboxes.find(key)
         if sandbox is None:
-            hint = (
-                "it never ran on this agent, has not begun, or ended so long ago that its files were removed"
-            )
+            hint = "it never ran on this agent, has not begun, or ended so long ago that its files were removed"
             raise NotFound("sandbox of a task", key[1], hint)
         return sandbox
 

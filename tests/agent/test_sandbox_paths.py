@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from runrig.errors import InvalidInput, NotFound
 from runrig_agent.sandbox_paths import Owner, directory_inside, opened_inside, safe_name
 
-IDS = st.text(st.characters(exclude_characters="/", exclude_categories=["Cc", "Cs"]), min_size=1, max_size=255)
+LETTERS = st.characters(exclude_characters="/", exclude_categories=["Cc", "Cs"])
+IDS = st.text(LETTERS, min_size=1, max_size=255)
 
 
 @given(IDS)
@@ -71,12 +72,12 @@ def test_a_link_within_the_sandbox_is_followed(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("path", ["/etc/passwd", "..", "a/../../x", "../sandbox-2/x", "a\0b", "//", "x/.."])
 def test_a_path_that_leads_out_is_refused(tmp_path: Path, path: str) -> None:
-    with pytest.raises(InvalidInput, match="path: .* within the sandbox"), opened_inside(tmp_path, path):
+    with pytest.raises(InvalidInput, match=r"path: .* within the sandbox"), opened_inside(tmp_path, path):
         pass
 
 
 @pytest.mark.parametrize(
-    "target", ["/etc/passwd", "../secret", "/proc/self/environ", "/proc/self/root/etc/passwd", "/proc/1/root"]
+    "target", ["/etc/passwd", "../secret", "/proc/self/environ", "/proc/self/root/etc/passwd", "/"]
 )
 def test_a_link_that_leads_out_is_refused(tmp_path: Path, target: str) -> None:
     (tmp_path / "secret").write_text("of another")

@@ -59,11 +59,11 @@ STEPS = st.one_of(
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(st.lists(STEPS, max_size=40), st.booleans())
+@given(st.lists(STEPS, min_size=8, max_size=40), st.booleans())
 def test_no_id_is_doubled_and_what_is_wanted_runs_in_the_end(
     steps: list[tuple[Any, ...]], crashes_always: bool
 ) -> None:
-    runner = Runner()
+    runner = with_apps()
     runner.crashes_always = crashes_always
 
     for step in steps:
@@ -75,9 +75,9 @@ def test_no_id_is_doubled_and_what_is_wanted_runs_in_the_end(
 
 
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(st.lists(STEPS, max_size=30))
+@given(st.lists(STEPS, min_size=8, max_size=30))
 def test_a_process_that_dies_after_every_event_decides_as_one_that_lives(steps: list[tuple[Any, ...]]) -> None:
-    lives, dies = Runner(), Runner()
+    lives, dies = with_apps(), with_apps()
     dies.crashes_always = True
 
     for step in steps:
@@ -112,6 +112,15 @@ def test_a_rollout_goes_on_after_a_crash_at_any_step(crash_at: int) -> None:
     assert least == 3
     assert what_runs(runner) == {"/web": 3, "/shop/api": 0}
     assert len(runner.launched) == 6
+
+
+def with_apps() -> Runner:
+    """Return a cluster on which two apps run."""
+    runner = Runner()
+    for app_id in APPS:
+        runner.answer(ChangeApps(({"cmd": "serve", "instances": 3},), app_id))
+    runner.settle()
+    return runner
 
 
 def take(runner: Runner, step: tuple[Any, ...]) -> None:

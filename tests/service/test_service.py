@@ -323,6 +323,7 @@ def test_with_a_disabled_strategy_an_unreachable_instance_is_waited_for() -> Non
 def test_removing_an_app_stops_everything_and_leaves_no_entry() -> None:
     runner = given(instances=2)
     change(runner, {"instances": 3})
+    runner.change(runner.running[0], S.TASK_FAILED, reason=Reason.EXITED)
 
     runner.answer(RemoveApp("/web"))
     runner.bury()
@@ -499,7 +500,7 @@ def test_the_oldest_go_first_if_the_app_says_so() -> None:
 
 def test_an_unhealthy_instance_goes_before_a_healthy_one() -> None:
     runner = given(instances=2, healthChecks=[{"protocol": "TCP"}])
-    sick = runner.running[0]
+    sick = runner.running[1]
     runner.change(sick, S.TASK_RUNNING, healthy=False)
 
     change(runner, {"instances": 1})

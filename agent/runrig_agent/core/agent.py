@@ -97,6 +97,11 @@ class AgentCore:
         return self._info
 
     @property
+    def has_started(self) -> bool:
+        """Say whether the agent knows who it is."""
+        return self._info is not None
+
+    @property
     def is_registered(self) -> bool:
         """Say whether a master has this agent."""
         return self._link.phase is LinkPhase.REGISTERED
@@ -110,6 +115,11 @@ class AgentCore:
     def epoch(self) -> int:
         """Return the highest epoch seen."""
         return self._link.epoch
+
+    def living(self, key: TaskKey) -> Task | None:
+        """Return a task that has not ended; only to be read."""
+        task = self._tasks.get(key)
+        return task if task is not None and task.is_live else None
 
     def live_tasks(self) -> Iterator[Task]:
         """Yield the tasks that have not ended; only to be read."""

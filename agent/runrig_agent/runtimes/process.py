@@ -383,8 +383,10 @@ def _gid_of(group: str) -> int:
 
 
 def _give_away(sandbox: Path, uid: int, gid: int) -> None:
-    """Make all that is in the sandbox the user's own; links themselves, never what they point to."""
+    """Make all in the sandbox the user's own unless it is; links themselves, never what they point to."""
     try:
+        if sandbox.stat().st_uid == uid:
+            return
         os.chown(sandbox, uid, gid)
         for folder, folders, files in os.walk(sandbox):
             for name in (*folders, *files):

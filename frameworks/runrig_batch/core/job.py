@@ -126,7 +126,7 @@ def attempt_of(number: int, task: TaskView, now: float) -> Attempt:
     )
 
 
-_TASK_ID = re.compile(r"(?P<job>[^.]+)\.(?P<index>\d+)\.(?P<attempt>\d+)\Z")
+_TASK_ID = re.compile(r"(?P<job>[A-Za-z0-9_-]+)\.(?P<index>0|[1-9]\d{0,9})\.(?P<attempt>[1-9]\d{0,9})\Z", re.ASCII)
 
 
 def task_id_of(job_id: JobId, index: int, attempt: int) -> TaskId:

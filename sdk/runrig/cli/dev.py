@@ -86,7 +86,7 @@ def dev(
     keep_tasks: bool | None,
     hosts: int | None,
 ) -> None:
-    r"""Run a whole cluster on this machine, in the foreground.
+    """Run a whole cluster on this machine, in the foreground.
 
     A master, agents and both frameworks, one process each. What dies is started again. Ctrl-C ends it all:
     tasks too, unless --data-dir or --keep-tasks is given, in which case the same command finds them again.
@@ -98,7 +98,7 @@ def dev(
       runrig dev --agents 3
       runrig dev --agents 3 --data-dir ~/cluster --ports auto
       runrig dev --hosts 3
-    """
+    """  # noqa: D301  (click wants a real backspace)
     ending = Ending(data_dir is not None if keep_tasks is None else keep_tasks, data_dir is None)
     settings = SupervisorSettings(restarts=not no_restart)
     count = agents if agents is not None else (0 if hosts else 3)
@@ -179,7 +179,7 @@ def _planned(choices: Choices) -> list[Part]:
     ports = Ports.free(choices.agents) if choices.auto_ports else Ports.default(choices.agents)
     parts = plan(choices, ports, Machine.this(choices.data_dir))
     if not choices.auto_ports:
-        check_free(ports.claims(choices.host))
+        check_free(ports.claims())
     for part in parts:
         if part.kind == "agent":
             (choices.data_dir / "agents" / part.name).mkdir(exist_ok=True)

@@ -24,7 +24,7 @@ def run_on_hosts(count: int, choices: Choices, settings: SupervisorSettings, end
         raise InvalidInput("--agents", choices.agents, "0 with --hosts, or left out: each host has one agent")
     hint(f"bringing up {count} hosts")
     with Hosts.up(count, settings=HostSettings(engine=choices.docker_host)) as hosts:
-        choices = dataclasses.replace(choices, host=hosts.gateway)
+        choices = dataclasses.replace(choices, master_host=hosts.gateway)
         ports = Ports.free(0) if choices.auto_ports else Ports.default(0)
         check_free(ports.claims(hosts.gateway))
         machine = Machine.this(choices.data_dir)
@@ -47,4 +47,5 @@ def _command(host: Host, master: str, machine: Machine, number: int, hosts: int,
         *(sys.executable, "-m", "runrig", "agent", "--master", master, "--work-dir", WORK_DIR),
         *("--listen", f"{host.address}:{AGENT_GRPC}", "--http", f"{host.address}:{AGENT_HTTP}"),
         *("--hostname", host.name, "--resources", str(resources), "--docker-host", ENGINE),
+        *("--runtime", choices.runtime, "--allow-remote"),
     )

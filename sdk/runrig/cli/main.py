@@ -161,10 +161,10 @@ def _print_version(ctx: click.Context, _parameter: click.Parameter, wanted: bool
     help="Print the version.",
 )
 def main(config: Path | None) -> None:
-    r"""Runrig, a two-level cluster scheduler: one master offers, agents run, frameworks decide.
+    """Runrig, a two-level cluster scheduler: one master offers, agents run, frameworks decide.
 
     \b
     runrig dev --agents 3               a cluster to try things on
     runrig batch run -- echo hello      run something on it
     runrig tasks ls                     see what runs
-    """
+    """  # noqa: D301  (click wants a real backspace)

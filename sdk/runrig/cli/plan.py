@@ -41,8 +41,8 @@ class Choices:
     resources: str = ""
     """Of each agent; what it does not name is the share of the machine."""
     auto_ports: bool = False
-    host: str = LOCALHOST
-    """Where the parts listen."""
+    master_host: str = LOCALHOST
+    """Where the master listens; all others listen on LOCALHOST."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,18 +91,18 @@ class Ports:
         pairs = tuple((free.one(), free.one()) for _ in range(agents))
         return cls(*master, free.one(), free.one(), pairs, free.block(TASK_PORT_COUNT))
 
-    def claims(self, host: str) -> list[Claim]:
+    def claims(self, master_host: str = LOCALHOST) -> list[Claim]:
         """Say who wants which."""
         return [
-            Claim(self.master_grpc, "master", host),
-            Claim(self.master_http, "master (HTTP)", host),
+            Claim(self.master_grpc, "master", master_host),
+            Claim(self.master_http, "master (HTTP)", master_host),
             *(
-                Claim(port, f"agent-{number}{kind}", host)
+                Claim(port, f"agent-{number}{kind}")
                 for number, pair in enumerate(self.agents, 1)
                 for port, kind in zip(pair, ("", " (HTTP)"), strict=True)
             ),
-            Claim(self.service, "service", host),
-            Claim(self.batch, "batch", host),
+            Claim(self.service, "service"),
+            Claim(self.batch, "batch"),
         ]
 
 
@@ -140,20 +140,20 @@ def runrig(*words: str) -> tuple[str, ...]:
 
 
 def _master(choices: Choices, ports: Ports) -> Part:
-    grpc = f"{choices.host}:{ports.master_grpc}"
-    http = f"{choices.host}:{ports.master_http}"
+    grpc = f"{choices.master_host}:{ports.master_grpc}"
+    http = f"{choices.master_host}:{ports.master_http}"
     state = f"sqlite:///{choices.data_dir / 'master' / 'master.db'}"
     command = runrig(
         *("master", "--listen", grpc, "--http", http, "--state", state),
         *("--silence-timeout", f"{SILENCE_TIMEOUT_S:g}", "--heartbeat", f"{HEARTBEAT_S:g}"),
-        *(() if choices.host == LOCALHOST else ("--allow-remote",)),
+        *(() if choices.master_host == LOCALHOST else ("--allow-remote",)),
     )
     return Part("master", "master", command, ENV, grpc, f"http://{http}", f"http://{http}/readyz")
 
 
 def _agent(choices: Choices, ports: Ports, machine: Machine, master: str, number: int) -> Part:
     name = f"agent-{number + 1}"
-    grpc, http = (f"{choices.host}:{port}" for port in ports.agents[number])
+    grpc, http = (f"{LOCALHOST}:{port}" for port in ports.agents[number])
     resources = share(machine, choices.agents, number, ports.tasks, choices.resources)
     command = runrig(
         "agent",
@@ -175,7 +175,7 @@ def _agent(choices: Choices, ports: Ports, machine: Machine, master: str, number
 def _framework(
     kind: Literal["service", "batch"], words: tuple[str, str], port: int, choices: Choices, master: str
 ) -> Part:
-    listen = f"{choices.host}:{port}"
+    listen = f"{LOCALHOST}:{port}"
     data = str(choices.data_dir / kind)
     command = runrig(*words, "--master", master, "--listen", listen, "--data-dir", data)
     return Part(kind, kind, command, ENV, "", f"http://{listen}", f"http://{listen}/readyz")

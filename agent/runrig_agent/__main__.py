@@ -1,0 +1,5 @@
+"""`python -m runrig_agent`."""
+
+from runrig_agent.cli import agent
+
+agent()

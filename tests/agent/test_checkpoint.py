@@ -1,0 +1,191 @@
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import signal
+import sqlite3
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from runrig.errors import Conflict, Unavailable
+from runrig.tasks import Reason, TaskState
+from runrig_agent.checkpoint import Checkpoint
+from runrig_agent.core import commands as do
+from runrig_agent.core import events, records
+from runrig_agent.core.memory_checkpoint import MemoryCheckpoint
+from runrig_agent.core.task import Ending
+from tests.agent.core.given import Agent, acknowledge, container, key, kill, launch, process, registered
+
+
+def changes_of(agent: Agent, commands: list[do.Command]) -> list[records.Change]:
+    return [change for command in commands if isinstance(command, do.Checkpoint) for change in command.changes]
+
+
+async def reopened(path: Path) -> records.SavedState:
+    checkpoint, opened = await Checkpoint.open(path)
+    await checkpoint.close()
+    return opened.saved
+
+
+async def test_an_agent_chooses_its_id_once(tmp_path: Path) -> None:
+    first, opened = await Checkpoint.open(tmp_path / "work")
+    await first.close()
+    second, again = await Checkpoint.open(tmp_path / "work")
+    await second.close()
+
+    assert opened.agent_id == again.agent_id != ""
+    assert opened.saved == records.SavedState()
+
+
+async def test_two_agents_cannot_share_a_work_directory(tmp_path: Path) -> None:
+    checkpoint, _ = await Checkpoint.open(tmp_path)
+
+    with pytest.raises(Conflict, match=f"pid {os.getpid()}.*--work-dir"):
+        await Checkpoint.open(tmp_path)
+
+    await checkpoint.close()
+    assert await reopened(tmp_path) == records.SavedState()
+
+
+async def test_what_cannot_be_a_work_directory_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+
+    with pytest.raises(Unavailable, match="cannot be used"):
+        await Checkpoint.open(tmp_path / "file")
+
+
+async def test_a_file_that_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "agent.db").write_bytes(b"no database, and long enough to be seen as none" * 100)
+
+    with pytest.raises(Unavailable, match="cannot be read"):
+        await Checkpoint.open(tmp_path)
+
+
+async def test_a_checkpoint_of_a_newer_version_is_refused(tmp_path: Path) -> None:
+    checkpoint, _ = await Checkpoint.open(tmp_path)
+    await checkpoint.close()
+    with sqlite3.connect(tmp_path / "agent.db") as connection:
+        connection.execute("UPDATE meta SET value = '99' WHERE name = 'schema'")
+    connection.close()
+
+    with pytest.raises(Conflict, match="newer version"):
+        await Checkpoint.open(tmp_path)
+
+
+async def test_a_reboot_is_noticed(tmp_path: Path) -> None:
+    checkpoint, first = await Checkpoint.open(tmp_path)
+    await checkpoint.close()
+    with sqlite3.connect(tmp_path / "agent.db") as connection:
+        connection.execute("UPDATE meta SET value = 'another' WHERE name = 'boot_id'")
+    connection.close()
+
+    checkpoint, second = await Checkpoint.open(tmp_path)
+    await checkpoint.close()
+
+    assert (first.is_host_rebooted, second.is_host_rebooted) == (False, True)
+
+
+async def test_everything_that_is_written_is_read_again(tmp_path: Path) -> None:
+    agent = registered()
+    commands = agent.run(process("a", ports=(31000,), max_run_ms=5))
+    commands += agent.order(launch(container("b"), process("c"), is_group=True))
+    commands += agent.tell(events.TaskProgressed(key("b"), Reason.PULLING_IMAGE, "10 %"))
+    commands += agent.order(kill("a", grace_ms=10_000), kill("never"), acknowledge(1, "a"))
+    checkpoint, _ = await Checkpoint.open(tmp_path)
+
+    await checkpoint.write((records.PutLink(4, 9), *changes_of(agent, commands)))
+    await checkpoint.close()
+
+    saved = await reopened(tmp_path)
+    assert (saved.session, saved.epoch) == (4, 9)
+    assert saved.tasks == agent.disk.saved().tasks
+    assert saved.tombstones == agent.disk.saved().tombstones
+    assert isinstance(saved.tasks[0].ending, Ending)
+    assert saved.tasks[0].updates[-1].state is TaskState.TASK_KILLING
+
+
+@pytest.mark.parametrize("seed", range(5))
+async def test_the_file_means_the_same_as_the_memory(tmp_path: Path, seed: int) -> None:
+    chance = random.Random(seed)
+    agent, memory = registered(), MemoryCheckpoint()
+    checkpoint, _ = await Checkpoint.open(tmp_path)
+    writes = []
+    for number in range(200):
+        name = f"t{chance.randrange(20)}"
+        told: events.Event = chance.choice(
+            [  # type: ignore[arg-type]
+                events.OrdersReceived(agent.session, 7, (launch(process(name, cpu_millis=1)),)),
+                events.OrdersReceived(agent.session, 7, (kill(name),)),
+                events.OrdersReceived(agent.session, 7, (acknowledge(number % 4, name),)),
+                agent.started(name),
+                agent.ended(chance.choice([0, 1, None]), name),
+            ]
+        )
+        for change in changes_of(agent, agent.tell(told, after=0.5)):
+            memory.apply([change])
+            writes.append(checkpoint.write((change,)))
+    await asyncio.gather(*writes)
+    await checkpoint.close()
+
+    saved = await reopened(tmp_path)
+    assert (saved.tasks, saved.tombstones) == (memory.saved().tasks, memory.saved().tombstones)
+    assert saved.tasks
+
+
+async def test_writes_that_wait_are_committed_together(tmp_path: Path) -> None:
+    checkpoint, _ = await Checkpoint.open(tmp_path)
+
+    await asyncio.gather(*(checkpoint.write((records.PutLink(number, 1),)) for number in range(1000)))
+
+    assert checkpoint.commits < 100
+    await checkpoint.close()
+    assert (await reopened(tmp_path)).session == 999
+
+
+async def test_a_disk_that_cannot_be_written_is_told_to_all_who_wait(tmp_path: Path) -> None:
+    checkpoint, _ = await Checkpoint.open(tmp_path)
+    checkpoint._connection.execute("PRAGMA query_only=ON")
+
+    first, second = checkpoint.write((records.PutLink(1, 1),)), checkpoint.write((records.PutLink(2, 1),))
+
+    for write in (first, second):
+        with pytest.raises(Unavailable, match="cannot be written"):
+            await write
+    await checkpoint.close()
+
+
+WRITER = """
+    import asyncio, sys
+    from pathlib import Path
+    from runrig_agent.checkpoint import Checkpoint
+    from runrig_agent.core.records import PutLink
+
+    async def main():
+        checkpoint, _ = await Checkpoint.open(Path(sys.argv[1]))
+        for number in range(1_000_000):
+            await checkpoint.write((PutLink(number, 1),))
+            print(number, flush=True)
+
+    asyncio.run(main())
+"""
+
+
+def test_kill_9_loses_nothing_that_was_durable(tmp_path: Path) -> None:
+    program = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(WRITER), str(tmp_path)], stdout=subprocess.PIPE, text=True
+    )
+    assert program.stdout is not None
+    lines = [program.stdout.readline() for _ in range(50)]
+
+    program.send_signal(signal.SIGKILL)
+    lines += program.stdout.readlines()
+    program.wait()
+    program.stdout.close()
+
+    whole = [line for line in lines if line.endswith("\n")]
+    assert asyncio.run(reopened(tmp_path)).session >= int(whole[-1])

@@ -1,0 +1,166 @@
+"""Agents without runtimes, many in one process: `python -m tests.bench.emulated --master HOST:PORT --agents 1000`.
+
+Each has a stream of its own to the master and speaks the real protocol. A launched task is RUNNING at once, FINISHED
+when the acknowledgement of RUNNING comes, and forgotten with that of FINISHED: two updates and two receipts per task,
+none of which can share an envelope with another of the same task. It writes one JSON line once all are registered, and
+one for each line `count` that it reads.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import json
+import sys
+import time
+from collections.abc import Iterable
+
+import grpc
+
+from runrig._streams import CHANNEL_OPTIONS
+from runrig._wire import report_to_wire
+from runrig.agents import AgentInfo, Register
+from runrig.ids import AgentId
+from runrig.resources import Resources
+from runrig.v1 import agent_pb2, agent_pb2_grpc, tasks_pb2
+
+Request = agent_pb2.AgentServiceConnectRequest
+Response = agent_pb2.AgentServiceConnectResponse
+
+JOINING_AT_ONCE = 200
+"""As many agents register at the same time: 10,000 streams opened at once make gRPC's core fail some."""
+
+
+class Agent:
+    """One emulated agent."""
+
+    def __init__(self, number: int, resources: Resources) -> None:
+        self.id = f"agent-{number:05}"
+        self.tasks: dict[str, int] = {}
+        """By task that is not over: the number of its latest update."""
+        self.launched = 0
+        self.joined = asyncio.Event()
+        self.heartbeat_s = 0.0
+        self.written_at = 0.0
+        self._info = AgentInfo(
+            AgentId(self.id), f"host-{number:05}", resources, "127.0.0.1:5051", attributes=(("rack", f"r{number % 40}"),)
+        )
+        self._number = 0
+        self._call: grpc.aio.StreamStreamCall[Request, Response] | None = None
+
+    async def run(self, channel: grpc.aio.Channel) -> None:
+        """Register, then answer the master until it ends the stream."""
+        call = self._call = agent_pb2_grpc.AgentServiceStub(channel).Connect()  # type: ignore[assignment,misc]
+        assert call is not None
+        await self._write([report_to_wire(Register(self._info, session=1, epoch=0))])
+        while isinstance(envelope := await call.read(), Response):
+            reports = list(self._heard(envelope.commands))
+            if reports:
+                await self._write(reports)
+
+    async def keep_alive(self, now: float) -> None:
+        """Write an empty envelope if none was written for the time that the master asks for."""
+        if self.heartbeat_s and now >= self.written_at + self.heartbeat_s:
+            await self._write([])
+
+    async def _write(self, reports: list[agent_pb2.AgentReport]) -> None:
+        assert self._call is not None
+        self._number += 1
+        self.written_at = time.monotonic()
+        await self._call.write(Request(number=self._number, reports=reports))
+
+    def _heard(self, commands: Iterable[agent_pb2.AgentCommand]) -> Iterable[agent_pb2.AgentReport]:
+        for command in commands:
+            kind = command.WhichOneof("command")
+            if kind == "launch":
+                launch = command.launch
+                for task in launch.tasks:
+                    self.launched += 1
+                    yield self._update(launch.framework_id, task.task_id, 1, tasks_pb2.TASK_STATE_RUNNING)
+            elif kind == "acknowledge":
+                receipt = command.acknowledge
+                if self.tasks.get(receipt.task_id) != receipt.number:
+                    continue
+                if receipt.number == 1:
+                    yield self._update(receipt.framework_id, receipt.task_id, 2, tasks_pb2.TASK_STATE_FINISHED)
+                else:
+                    del self.tasks[receipt.task_id]
+            elif kind == "registered":
+                self.heartbeat_s = command.registered.heartbeat_ms / 1000
+                self.joined.set()
+
+    def _update(
+        self, framework_id: str, task_id: str, number: int, state: tasks_pb2.TaskState.ValueType
+    ) -> agent_pb2.AgentReport:
+        self.tasks[task_id] = number
+        return agent_pb2.AgentReport(
+            update=tasks_pb2.StatusUpdate(
+                framework_id=framework_id,
+                task_id=task_id,
+                agent_id=self.id,
+                number=number,
+                state=state,
+                source=tasks_pb2.SOURCE_AGENT,
+                at_unix_ms=int(time.time() * 1000),
+                runtime=tasks_pb2.RUNTIME_KIND_PROCESS,
+                pid=4711,
+                message="exited with status 0" if number == 2 else "",
+            )
+        )
+
+
+async def _main(master: str, agents: list[Agent], connections: int) -> None:
+    channels = [grpc.aio.insecure_channel(master, options=CHANNEL_OPTIONS) for _ in range(connections)]
+    room = asyncio.Semaphore(JOINING_AT_ONCE)
+    tasks: list[asyncio.Task[None]] = []
+
+    async def join(agent: Agent, channel: grpc.aio.Channel) -> None:
+        async with room:
+            tasks.append(asyncio.create_task(agent.run(channel)))
+            await agent.joined.wait()
+
+    started = time.monotonic()
+    await asyncio.gather(*(join(agent, channels[index % connections]) for index, agent in enumerate(agents)))
+    _say({"registered": len(agents), "seconds": time.monotonic() - started})
+    tasks.append(asyncio.create_task(_keep_alive(agents)))
+    await asyncio.gather(*tasks, _answer(agents))
+
+
+async def _keep_alive(agents: list[Agent]) -> None:
+    """One sweep for all: a timer per agent would cost more than the heartbeats."""
+    while True:
+        await asyncio.sleep(1)
+        for agent in agents:
+            await agent.keep_alive(time.monotonic())
+
+
+async def _answer(agents: list[Agent]) -> None:
+    while await asyncio.to_thread(sys.stdin.readline):
+        _say(
+            {
+                "launched": sum(agent.launched for agent in agents),
+                "unacknowledged": sum(len(agent.tasks) for agent in agents),
+            }
+        )
+
+
+def _say(answer: dict[str, float]) -> None:
+    sys.stdout.write(json.dumps(answer) + "\n")
+    sys.stdout.flush()
+
+
+def main() -> None:
+    """Run until the input ends or the process is told to stop."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--master", required=True)
+    parser.add_argument("--agents", type=int, required=True)
+    parser.add_argument("--resources", type=Resources.parse, required=True)
+    parser.add_argument("--connections", type=int, required=True)
+    options = parser.parse_args()
+    agents = [Agent(number, options.resources) for number in range(options.agents)]
+    with contextlib.suppress(KeyboardInterrupt):
+        asyncio.run(_main(options.master, agents, options.connections))
+
+
+main()

@@ -1,0 +1,118 @@
+"""`Wants` on the simulated cluster: the master's real core, the SDK's real scheduler."""
+
+from __future__ import annotations
+
+from runrig import Constraint, Operator, Wants, task
+from runrig.tasks import TaskState
+from runrig.testing import Cluster, failing, finishing
+
+
+def test_commands_run_once_each_to_success() -> None:
+    cluster = Cluster()
+    cluster.agents(2, script=finishing(5))
+    wants = Wants()
+    for number in range(20):
+        wants.once(f"job-{number}", task("true", cpus=1, mem="64M"))
+    cluster.run("batch", wants)
+
+    cluster.until(lambda: wants.is_done)
+
+    assert len(cluster.starts) == 20
+    assert wants.failed == []
+    assert cluster.nothing_started_twice()
+
+
+def test_replicas_are_kept_and_a_lost_agents_tasks_are_replaced() -> None:
+    cluster = Cluster()
+    cluster.agents(3)
+    wants = Wants()
+    wants.keep("web", 4, task("serve", cpus=1, mem="64M", ports=1))
+    web = cluster.run("web", wants)
+    cluster.until(lambda: web.count() == 4)
+    victim = next(view.hostname for view in web.tasks.values())
+
+    cluster.kill_agent(victim)
+    cluster.advance("80s")
+
+    assert web.count() == 4
+    assert all(view.hostname != victim for view in web.tasks.values() if view.state is TaskState.TASK_RUNNING)
+
+
+def test_a_killed_framework_finds_its_tasks_and_starts_none_twice() -> None:
+    cluster = Cluster()
+    cluster.agents(3)
+    web = cluster.run("web", kept(4))
+    cluster.until(lambda: web.count() == 4)
+
+    web.kill()
+    cluster.advance("10s")
+    web.restart(kept(4))
+    cluster.advance("30s")
+
+    assert web.count() == 4
+    assert len(cluster.starts) == 4
+
+
+def test_a_killed_master_disturbs_no_task() -> None:
+    cluster = Cluster()
+    cluster.agents(3)
+    web = cluster.run("web", kept(4))
+    cluster.until(lambda: web.count() == 4)
+
+    cluster.kill_master()
+    cluster.advance("20s")
+    cluster.start_master()
+    cluster.advance("5m")
+
+    assert web.count() == 4
+    assert len(cluster.starts) == 4
+    assert len(cluster.running) == 4
+
+
+def test_a_run_that_fails_is_tried_again_with_growing_waits_until_its_retries_are_used() -> None:
+    cluster = Cluster()
+    cluster.agents(1, script=failing(1))
+    wants = Wants()
+    wants.once("doomed", task("false"), retries=3)
+    cluster.run("batch", wants)
+
+    took = cluster.until(lambda: wants.is_done)
+
+    assert wants.failed == ["doomed"]
+    assert len(cluster.starts) == 4
+    assert took >= 4 + 1 + 2 + 4
+
+
+def test_unique_hosts_hold_one_task_each_and_the_rest_wait() -> None:
+    cluster = Cluster()
+    cluster.agents(2)
+    wants = Wants()
+    wants.keep("db", 3, task("serve", constraints=[Constraint("hostname", Operator.UNIQUE)]))
+    database = cluster.run("db", wants)
+    cluster.advance("30s")
+    assert database.count() == 2
+
+    cluster.agents(1)
+    cluster.advance("1s")
+
+    assert database.count() == 3
+    assert len({view.hostname for view in database.tasks.values()}) == 3
+
+
+def test_a_week_passes_quickly() -> None:
+    cluster = Cluster()
+    cluster.agents(3, script=finishing(3600))
+    wants = Wants()
+    wants.keep("hourly", 3, task("work", cpus=1))
+    hourly = cluster.run("hourly", wants)
+
+    cluster.advance("7d")
+
+    assert hourly.count() == 3
+    assert 3 * 24 * 7 - 30 <= len(cluster.starts) <= 3 * 24 * 7 + 3
+
+
+def kept(count: int) -> Wants:
+    wants = Wants()
+    wants.keep("web", count, task("serve", cpus=1, mem="64M"))
+    return wants
