@@ -136,6 +136,7 @@ class Sources:
                 _check_status(response.status_code)
                 expected = response.headers.get("content-length", "0")
                 size = int(expected) if expected.isdecimal() else 0
+                yield Chunk(b"", size)  # so that a file too large is known before it is read
                 async for data in response.aiter_raw(CHUNK_BYTES):
                     yield Chunk(data, size)
         except httpx.TransportError as error:

@@ -94,8 +94,6 @@ class Logs:
                 for piece in self._kept(sight, wanted, sent) if not is_complete else ():
                     yield piece
                 return
-            if sight.is_over and is_complete:
-                return
             if sight.agent_address and not is_complete:
                 try:
                     async for piece in self._live(sight, wanted, sent):
@@ -105,6 +103,8 @@ class Logs:
                     await asyncio.sleep(self._settings.follow_retry_s)
                 except NotFound:
                     is_complete = sight.is_over
+            if sight.is_over and is_complete:
+                return
             wait_s = self._settings.follow_wait_s if is_complete or not sight.agent_address else 1.0
             sight = await self._news_of(sight, wait_s)
 

@@ -145,13 +145,13 @@ async def test_a_file_is_never_written_through_a_link(web: Web, sandbox: Path, t
 async def test_a_file_that_claims_to_be_too_large_is_not_read(web: Web, sandbox: Path) -> None:
     failed = await refusal(sandbox, Fetch(web.on("/x", content(b"x", claimed=2_000_000))))
 
-    assert "larger than 1000000 bytes" in str(failed)
+    assert "larger than this agent allows (1000000 bytes)" in str(failed)
 
 
 async def test_a_file_without_end_is_cut_at_the_bound(web: Web, sandbox: Path) -> None:
     failed = await refusal(sandbox, Fetch(web.on("/x", endless(b"x" * 65536))))
 
-    assert "larger than 1000000 bytes" in str(failed)
+    assert "larger than this agent allows (1000000 bytes)" in str(failed)
 
 
 async def test_redirects_are_followed_to_a_bound(web: Web, sandbox: Path) -> None:
@@ -214,9 +214,7 @@ async def test_a_silent_server_is_given_up(web: Web, sandbox: Path) -> None:
 
 
 async def test_a_fetch_has_a_time_of_its_own(web: Web, sandbox: Path) -> None:
-    failed = await refusal(
-        sandbox, Fetch(web.on("/x", silence(asyncio.Event()))), replace(SETTINGS, timeout_s=0.05)
-    )
+    failed = await refusal(sandbox, Fetch(web.on("/x", silence(asyncio.Event()))), replace(SETTINGS, timeout_s=0.05))
 
     assert "not done in time" in str(failed)
 

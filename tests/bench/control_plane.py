@@ -57,7 +57,7 @@ async def cluster(agents: int, timeout_s: float) -> AsyncIterator[Cluster]:
     """Run a master and emulated agents, each over a connection of its own as real ones are."""
     with tempfile.TemporaryDirectory(prefix="runrig-bench-") as name, master_process(Path(name)) as master:
         before = cpu_seconds(master.pid)
-        with emulated_agents(Path(name), master, agents, AGENT, connections=agents) as emulated:
+        with emulated_agents(master, agents, AGENT, connections=agents) as emulated:
             answer = await emulated.answer(timeout_s)
             yield Cluster(master, emulated, answer["seconds"], cpu_seconds(master.pid) - before)
 

@@ -23,6 +23,7 @@ from runrig._wire import report_to_wire
 from runrig.agents import AgentInfo, Register
 from runrig.ids import AgentId
 from runrig.resources import Resources
+from runrig.tasks import RuntimeKind, Source, TaskState
 from runrig.v1 import agent_pb2, agent_pb2_grpc, tasks_pb2
 
 Request = agent_pb2.AgentServiceConnectRequest
@@ -77,13 +78,13 @@ class Agent:
                 launch = command.launch
                 for task in launch.tasks:
                     self.launched += 1
-                    yield self._update(launch.framework_id, task.task_id, 1, tasks_pb2.TASK_STATE_RUNNING)
+                    yield self._update(launch.framework_id, task.task_id, 1, TaskState.TASK_RUNNING)
             elif kind == "acknowledge":
                 receipt = command.acknowledge
                 if self.tasks.get(receipt.task_id) != receipt.number:
                     continue
                 if receipt.number == 1:
-                    yield self._update(receipt.framework_id, receipt.task_id, 2, tasks_pb2.TASK_STATE_FINISHED)
+                    yield self._update(receipt.framework_id, receipt.task_id, 2, TaskState.TASK_FINISHED)
                 else:
                     del self.tasks[receipt.task_id]
             elif kind == "registered":
@@ -91,7 +92,7 @@ class Agent:
                 self.joined.set()
 
     def _update(
-        self, framework_id: str, task_id: str, number: int, state: tasks_pb2.TaskState.ValueType
+        self, framework_id: str, task_id: str, number: int, state: TaskState
     ) -> agent_pb2.AgentReport:
         self.tasks[task_id] = number
         return agent_pb2.AgentReport(
@@ -100,10 +101,10 @@ class Agent:
                 task_id=task_id,
                 agent_id=self.id,
                 number=number,
-                state=state,
-                source=tasks_pb2.SOURCE_AGENT,
+                state=state.value,  # type: ignore[arg-type]
+                source=Source.AGENT.value,  # type: ignore[arg-type]
                 at_unix_ms=int(time.time() * 1000),
-                runtime=tasks_pb2.RUNTIME_KIND_PROCESS,
+                runtime=RuntimeKind.PROCESS.value,  # type: ignore[arg-type]
                 pid=4711,
                 message="exited with status 0" if number == 2 else "",
             )

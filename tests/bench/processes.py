@@ -32,7 +32,7 @@ def resident_mib(pid: int) -> float:
 
 
 @contextlib.contextmanager
-def running(argv: list[str], stdout: IO[str] | int, stderr: IO[str], stdin: int) -> Iterator[subprocess.Popen[str]]:
+def running(argv: list[str], stdout: IO[str] | int, stderr: IO[str] | None, stdin: int) -> Iterator[subprocess.Popen[str]]:
     """Run a program of this installation; end it at the end, by force if it takes too long."""
     process = subprocess.Popen([sys.executable, "-m", *argv], stdin=stdin, stdout=stdout, stderr=stderr, text=True)
     try:
@@ -103,14 +103,9 @@ class EmulatedAgents:
 
 
 @contextlib.contextmanager
-def emulated_agents(
-    directory: Path, master: Master, agents: int, resources: str, connections: int
-) -> Iterator[EmulatedAgents]:
+def emulated_agents(master: Master, agents: int, resources: str, connections: int) -> Iterator[EmulatedAgents]:
     """Run agents that are emulated, over as many gRPC connections as said; they register at once."""
     argv = ["tests.bench.emulated", "--master", master.grpc, "--agents", str(agents), "--resources", resources]
     argv += ["--connections", str(connections)]
-    with (
-        (directory / "agents.log").open("w") as errors,
-        running(argv, subprocess.PIPE, errors, subprocess.PIPE) as process,
-    ):
+    with running(argv, subprocess.PIPE, None, subprocess.PIPE) as process:
         yield EmulatedAgents(process)

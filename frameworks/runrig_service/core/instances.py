@@ -66,6 +66,7 @@ class Instances:
             self._add(instance)
             made.append(instance)
         return [
+            Put(COUNTER, str(self._last_number).encode()),
             *(self.put(each) for each in made),
             Run(tuple(want(app, each.task_id, version, self._policy, dict(gathered)) for each in made)),
         ]
