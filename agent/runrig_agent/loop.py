@@ -148,6 +148,7 @@ class Loop:
                 case commands.CloseStream():
                     streams.close(command.session, command.why)
                 case commands.SetHeartbeat():
+                    log.info("registered", master=self.core.master, session=command.session, epoch=self.core.epoch)
                     streams.set_heartbeat(command.session, command.interval_s)
                 case commands.StopAgent():
                     self.stopped = command

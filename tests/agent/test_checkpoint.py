@@ -117,16 +117,14 @@ async def test_the_file_means_the_same_as_the_memory(tmp_path: Path, seed: int) 
     writes = []
     for number in range(200):
         name = f"t{chance.randrange(20)}"
-        told: events.Event = chance.choice(
-            [  # type: ignore[arg-type]
-                events.OrdersReceived(agent.session, 7, (launch(process(name, cpu_millis=1)),)),
-                events.OrdersReceived(agent.session, 7, (kill(name),)),
-                events.OrdersReceived(agent.session, 7, (acknowledge(number % 4, name),)),
-                agent.started(name),
-                agent.ended(chance.choice([0, 1, None]), name),
-            ]
-        )
-        for change in changes_of(agent, agent.tell(told, after=0.5)):
+        possible: list[events.Event] = [
+            events.OrdersReceived(agent.session, 7, (launch(process(name, cpu_millis=1)),)),
+            events.OrdersReceived(agent.session, 7, (kill(name),)),
+            events.OrdersReceived(agent.session, 7, (acknowledge(number % 4, name),)),
+            agent.started(name),
+            agent.ended(chance.choice([0, 1, None]), name),
+        ]
+        for change in changes_of(agent, agent.tell(chance.choice(possible), after=0.5)):
             memory.apply([change])
             writes.append(checkpoint.write((change,)))
     await asyncio.gather(*writes)

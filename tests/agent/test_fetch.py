@@ -49,7 +49,7 @@ async def refusal(sandbox: Path, item: Fetch, settings: FetchSettings = SETTINGS
     """Fetch what cannot be; nothing may be left of it."""
     with pytest.raises(LaunchFailed) as refused:
         await fetch(sandbox, item, settings=settings)
-    assert list(sandbox.iterdir()) == []
+    assert os.listdir(sandbox) == []
     return refused.value
 
 
@@ -228,7 +228,7 @@ async def test_a_cancelled_fetch_leaves_nothing(web: Web, sandbox: Path) -> None
     with pytest.raises(asyncio.CancelledError):
         await fetching
 
-    assert list(sandbox.iterdir()) == []
+    assert os.listdir(sandbox) == []
 
 
 async def test_what_a_crash_has_left_is_removed(web: Web, sandbox: Path) -> None:
@@ -247,9 +247,9 @@ async def test_no_more_tasks_fetch_at_once_than_allowed(web: Web, tmp_path: Path
     first.mkdir()
     second.mkdir()
     fetcher = Fetcher(replace(SETTINGS, tasks_max=1))
-    blocked = asyncio.create_task(fetcher.fetch([Fetch(web.on("/a", silence(began)))], first, str))
+    blocked = asyncio.create_task(fetcher.fetch([Fetch(web.on("/a", silence(began)))], first, ignore))
     await began.wait()
-    waiting = asyncio.create_task(fetcher.fetch([Fetch(web.on("/b", content(b"b")))], second, str))
+    waiting = asyncio.create_task(fetcher.fetch([Fetch(web.on("/b", content(b"b")))], second, ignore))
     await asyncio.wait([waiting], timeout=0.05)
     assert web.asked == ["/a"]
 
@@ -346,3 +346,7 @@ def test_secrets_in_a_uri_are_not_shown() -> None:
 
 def allowing(folder: Path) -> FetchSettings:
     return replace(SETTINGS, sources=replace(SETTINGS.sources, allowed_paths=(folder,)))
+
+
+def ignore(_: str) -> None:
+    """Not want to know how far it is."""

@@ -35,12 +35,8 @@ def exported() -> list[str]:
 
 
 def public_names() -> set[str]:
-    """Name what `import runrig` offers: not modules, not what starts with an underscore."""
-    return {
-        name
-        for name, value in vars(runrig).items()
-        if not name.startswith("_") and not isinstance(value, types.ModuleType) and name != "annotations"
-    }
+    """Name what `import runrig` offers: each is imported at its first use."""
+    return {name for name in runrig._HOME_OF if not isinstance(getattr(runrig, name), types.ModuleType)}
 
 
 def is_code(value: object) -> bool:
@@ -49,5 +45,6 @@ def is_code(value: object) -> bool:
 
 def documentation(name: str) -> str:
     """Return the docstring that a person wrote: dataclasses and enums make one up when there is none."""
-    text = vars(getattr(runrig, name)).get("__doc__") or ""
+    value = getattr(runrig, name)
+    text = (value.__doc__ if inspect.isroutine(value) else vars(value).get("__doc__")) or ""
     return "" if text.startswith(f"{name}(") else text

@@ -109,7 +109,7 @@ class Service:
             decisions += self._ended(instance, view, now_ms)
         elif instance.is_stopping and instance.is_unreachable:
             decisions += self._state.instances.stop(instance)
-        elif False:
+        elif has_changed:
             decisions.append(self._state.instances.put(instance))
         return [*decisions, *self._converge(instance.app_id, now_ms), *self._wake_at()]
 

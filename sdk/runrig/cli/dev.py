@@ -213,7 +213,7 @@ def _announce(parts: list[Part], file: ClusterFile, ending: Ending) -> None:
 def _exports(parts: list[Part]) -> str:
     """Return the line that makes clients find this cluster; "" when they look there anyway."""
     found = {f"RUNRIG_{kind.upper()}": address_of(parts, kind) for kind in ("master", "service", "batch")}
-    elsewhere = [f"{name}={at}" for name, at in found.items() if os.environ.get(name, DEFAULTS[name]) != at]
+    elsewhere = [f"{name}={at}" for name, at in found.items() if at and os.environ.get(name, DEFAULTS[name]) != at]
     return f"export {' '.join(elsewhere)}" if elsewhere else ""
 
 

@@ -1,0 +1,341 @@
+"""The agent as a process of its own, with real files, real processes and a master on loopback."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import sys
+import urllib.request
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import grpc
+import pytest
+
+from runrig.agents import Register, ShutdownFramework
+from runrig.ids import TaskId
+from runrig.offers import RefusalCode, StreamRefused
+from runrig.resources import Resources
+from runrig.tasks import CheckKind, Command, Fetch, HealthCheck, Reason, RuntimeKind, TaskSpec, TaskState
+from runrig.v1 import sandbox_pb2, sandbox_pb2_grpc
+from tests.edges.agent_master import DEADLINE_S, FRAMEWORK, FakeMaster
+
+
+def shell(task_id: str, script: str, **more: object) -> TaskSpec:
+    """Describe a process that runs a script."""
+    resources = Resources(cpu_millis=50, mem_mib=32)
+    return TaskSpec(TaskId(task_id), resources, command=Command(shell=script), **more)  # type: ignore[arg-type]
+
+
+class AgentProcess:
+    """`python -m runrig_agent` in a work directory."""
+
+    def __init__(self, master: FakeMaster, directory: Path) -> None:
+        self.master = master
+        self.directory = directory
+        self.http = f"127.0.0.1:{free_port()}"
+        self.process: asyncio.subprocess.Process | None = None
+
+    async def start(self, *flags: str) -> None:
+        """Start it, with the master it shall find."""
+        with (self.directory / "agent.log").open("ab") as log:
+            self.process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "runrig_agent", "--master", self.master.address),
+                *("--work-dir", str(self.directory / "work"), "--listen", "127.0.0.1:0", "--http", self.http),
+                *("--runtime", "process", "--resources", "cpus:8;mem:4G;disk:1G;ports:[31000-31010]"),
+                *("--hostname", "host-1", "--attributes", "rack:a", *flags),
+                stderr=log,
+                stdout=log,
+            )
+
+    async def kill(self, number: int = signal.SIGKILL) -> int:
+        """End it by a signal; return its exit code."""
+        assert self.process is not None
+        if self.process.returncode is None:
+            self.process.send_signal(number)
+        return await self.process.wait()
+
+    def readyz(self) -> tuple[int, dict[str, object]]:
+        """Ask whether it is ready."""
+        try:
+            with urllib.request.urlopen(f"http://{self.http}/readyz", timeout=5) as answer:
+                return answer.status, json.load(answer)
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, json.load(error)
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port: int = server.getsockname()[1]
+        return port
+
+
+@pytest.fixture
+async def master() -> AsyncIterator[FakeMaster]:
+    master = FakeMaster()
+    await master.start()
+    yield master
+    await master.stop()
+
+
+@pytest.fixture
+async def agent(master: FakeMaster, tmp_path: Path) -> AsyncIterator[AgentProcess]:
+    """An agent that is registered; afterwards it is ended with all its tasks."""
+    agent = AgentProcess(master, tmp_path)
+    await agent.start()
+    try:
+        await master.registered()
+        yield agent
+    finally:
+        if agent.process is not None and agent.process.returncode is None:
+            master.order(ShutdownFramework(FRAMEWORK))
+            await asyncio.sleep(0.2)
+        await agent.kill(signal.SIGTERM)
+        end_warden(tmp_path / "work")
+        print((tmp_path / "agent.log").read_text())
+
+
+def end_warden(work_dir: Path) -> None:
+    """End what a test has left running."""
+    for process in Path("/proc").iterdir():
+        try:
+            words = (process / "cmdline").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if b"runrig_agent.warden" in words and str(work_dir / "warden").encode() in words:
+            os.kill(int(process.name), signal.SIGTERM)
+
+
+async def test_an_agent_registers_with_what_it_has(master: FakeMaster, agent: AgentProcess) -> None:
+    register = await master.registered()
+
+    assert register.session == 1
+    assert register.agent.hostname == "host-1"
+    assert register.agent.attributes == (("rack", "a"),)
+    assert register.agent.runtimes == (RuntimeKind.PROCESS,)
+    assert register.agent.resources == Resources.parse("cpus:8;mem:4G;disk:1G;ports:[31000-31010]")
+
+
+async def test_a_task_runs_and_finishes(master: FakeMaster, agent: AgentProcess) -> None:
+    master.launch(shell("t", 'echo "$RUNRIG_TASK_ID on $RUNRIG_AGENT_HOSTNAME in $RUNRIG_SANDBOX"'))
+
+    finished = await master.state("t", TaskState.TASK_FINISHED)
+
+    assert master.states("t") == [TaskState.TASK_RUNNING, TaskState.TASK_FINISHED]
+    assert finished.exit_code == 0
+    sandbox = agent.directory / "work/sandboxes" / FRAMEWORK / "t"
+    assert (sandbox / "stdout").read_text() == f"t on host-1 in {sandbox}\n"
+
+
+async def test_many_tasks_run(master: FakeMaster, agent: AgentProcess) -> None:
+    names = [f"t{number}" for number in range(100)]
+    master.launch(*(shell(name, "exit 0") for name in names))
+
+    await master.until(lambda: all(TaskState.TASK_FINISHED in master.states(name) for name in names))
+
+
+async def test_a_task_that_cannot_start_says_why(master: FakeMaster, agent: AgentProcess) -> None:
+    spec = TaskSpec(TaskId("t"), Resources(cpu_millis=10, mem_mib=32), command=Command(argv=("/no/such",)))
+    master.launch(spec)
+
+    failed = await master.state("t", TaskState.TASK_FAILED)
+
+    assert failed.reason is Reason.START_FAILED
+    assert "/no/such" in failed.message
+
+
+async def test_a_stubborn_task_is_killed_after_its_grace(master: FakeMaster, agent: AgentProcess) -> None:
+    master.launch(shell("t", "trap '' TERM; while :; do sleep 0.1; done"))
+    await master.state("t", TaskState.TASK_RUNNING)
+
+    master.kill("t", grace_ms=300)
+
+    killed = await master.state("t", TaskState.TASK_KILLED)
+    assert killed.exit_code == 137
+    assert master.states("t") == [TaskState.TASK_RUNNING, TaskState.TASK_KILLING, TaskState.TASK_KILLED]
+
+
+async def test_files_are_fetched_before_the_start(master: FakeMaster, agent: AgentProcess) -> None:
+    (agent.directory / "files").mkdir()
+    (agent.directory / "files/hello.sh").write_text("echo fetched")
+    uri = f"file://{agent.directory}/files/hello.sh"
+    await agent.kill(signal.SIGTERM)
+    await agent.start("--allow-fetch", str(agent.directory / "files"))
+    await master.registered(2)
+
+    master.launch(
+        shell("t", "sh hello.sh", fetch=(Fetch(uri),)), shell("bad", "true", fetch=(Fetch("file:///etc/passwd"),))
+    )
+
+    await master.state("t", TaskState.TASK_FINISHED)
+    refused = await master.state("bad", TaskState.TASK_FAILED)
+    assert refused.reason is Reason.FETCH_FAILED
+    assert (agent.directory / "work/sandboxes" / FRAMEWORK / "t/stdout").read_text() == "fetched\n"
+
+
+async def test_a_failing_health_check_ends_the_task(master: FakeMaster, agent: AgentProcess) -> None:
+    check = HealthCheck(
+        CheckKind.COMMAND, shell="test -e healthy", interval_ms=50, grace_ms=0, max_consecutive_failures=2
+    )
+    master.launch(shell("t", "touch healthy; sleep 1; rm healthy; sleep 60", health_checks=(check,)))
+
+    failed = await master.state("t", TaskState.TASK_FAILED)
+
+    assert failed.reason is Reason.HEALTH_CHECK
+    assert failed.healthy is False
+    assert True in [update.healthy for update in master.updates("t")]
+
+
+async def test_rule_11_kill_9_of_the_agent_disturbs_no_task(master: FakeMaster, agent: AgentProcess) -> None:
+    master.launch(shell("runs", "sleep 60"), shell("ends", "sleep 0.5; exit 3"))
+    running = await master.state("runs", TaskState.TASK_RUNNING)
+    await master.state("ends", TaskState.TASK_RUNNING)
+
+    await agent.kill(signal.SIGKILL)
+    await asyncio.sleep(0.7)  # the time in which a task ends while no agent looks
+    os.kill(running.pid, 0)
+    await agent.start()
+    register = await master.registered(2)
+    ended = await master.state("ends", TaskState.TASK_FAILED)
+
+    assert register.session == 2
+    assert {task.task_id: task.status.state for task in register.tasks} == {
+        "runs": TaskState.TASK_RUNNING,
+        "ends": TaskState.TASK_FAILED,
+    }
+    assert ended.exit_code == 3
+    os.kill(running.pid, 0)
+    master.kill("runs", grace_ms=0)
+    await master.state("runs", TaskState.TASK_KILLED)
+
+
+async def test_a_task_is_started_once_however_often_its_launch_comes(master: FakeMaster, agent: AgentProcess) -> None:
+    spec = shell("t", f"echo started >> {agent.directory}/count")
+    master.launch(spec)
+    await master.state("t", TaskState.TASK_FINISHED)
+
+    master.launch(spec, shell("u", "true"))
+    await agent.kill(signal.SIGKILL)
+    await agent.start()
+    await master.registered(2)
+    master.launch(spec, shell("v", "true"))
+    await master.state("v", TaskState.TASK_FINISHED)
+
+    assert (agent.directory / "count").read_text() == "started\n"
+
+
+async def test_what_was_not_acknowledged_is_told_again_after_a_restart(master: FakeMaster, agent: AgentProcess) -> None:
+    master.acknowledges = False
+    master.launch(shell("t", "exit 0"))
+    await master.state("t", TaskState.TASK_FINISHED)
+
+    await agent.kill(signal.SIGKILL)
+    master.reports.clear()
+    master.acknowledges = True
+    await agent.start()
+    await master.state("t", TaskState.TASK_FINISHED)
+    master.launch(shell("u", "true"))
+    await master.state("u", TaskState.TASK_FINISHED)
+    await agent.kill(signal.SIGKILL)
+    await agent.start()
+    register = await master.registered(3)
+
+    assert "t" not in [task.task_id for task in register.tasks]
+
+
+async def test_an_agent_comes_back_when_its_master_does(master: FakeMaster, agent: AgentProcess) -> None:
+    master.launch(shell("t", "sleep 60"))
+    await master.state("t", TaskState.TASK_RUNNING)
+    await master.stop()
+    again = FakeMaster()
+    again.epoch = 2
+    await again.start(master.address)
+
+    register = await again.registered()
+    again.kill("t", grace_ms=0)
+    await again.state("t", TaskState.TASK_KILLED)
+
+    assert [task.task_id for task in register.tasks] == ["t"]
+    assert register.epoch == 1
+    await again.stop()
+
+
+async def test_a_master_of_an_older_epoch_is_not_obeyed(master: FakeMaster, agent: AgentProcess) -> None:
+    master.epoch = 5
+    master.launch(shell("first", "true"))
+    await master.state("first", TaskState.TASK_FINISHED)
+
+    master.epoch = 4
+    master.launch(shell("second", f"touch {agent.directory}/obeyed"))
+    register = await master.registered(2)
+
+    assert register.epoch == 5
+    assert not (agent.directory / "obeyed").exists()
+
+
+async def test_a_standby_sends_the_agent_to_the_leader(master: FakeMaster, tmp_path: Path) -> None:
+    standby = FakeMaster()
+    standby.answer = StreamRefused(RefusalCode.NOT_LEADER, "not the leader", master.address)
+    await standby.start()
+    agent = AgentProcess(standby, tmp_path)
+
+    await agent.start()
+    register = await master.registered()
+
+    assert register.session == 2
+    await agent.kill(signal.SIGTERM)
+    end_warden(tmp_path / "work")
+    await standby.stop()
+
+
+async def test_an_agent_that_was_marked_gone_ends_with_what_to_do(master: FakeMaster, agent: AgentProcess) -> None:
+    master.order(StreamRefused(RefusalCode.GONE, "agent was marked gone"))
+
+    assert agent.process is not None
+    async with asyncio.timeout(DEADLINE_S):
+        code = await agent.process.wait()
+
+    assert code != 0
+    assert "empty --work-dir" in (agent.directory / "agent.log").read_text()
+
+
+async def test_sigterm_ends_the_agent_and_not_its_tasks(master: FakeMaster, agent: AgentProcess) -> None:
+    master.launch(shell("t", "sleep 60"))
+    running = await master.state("t", TaskState.TASK_RUNNING)
+
+    code = await agent.kill(signal.SIGTERM)
+
+    assert code == 0
+    os.kill(running.pid, 0)
+    await agent.start()
+    await master.registered(2)
+
+
+async def test_health_and_metrics_are_served(master: FakeMaster, agent: AgentProcess) -> None:
+    master.launch(shell("t", "sleep 60"))
+    await master.state("t", TaskState.TASK_RUNNING)
+
+    status, ready = await asyncio.to_thread(agent.readyz)
+    with await asyncio.to_thread(urllib.request.urlopen, f"http://{agent.http}/metrics") as answer:
+        metrics = answer.read().decode()
+
+    assert status == 200
+    assert ready["master"] == master.address
+    assert 'runrig_agent_tasks{state="TASK_RUNNING"} 1.0' in metrics
+    assert 'runrig_agent_resources{kind="used",resource="cpus"} 0.05' in metrics
+
+
+async def test_logs_of_a_task_can_be_read_from_its_agent(master: FakeMaster, agent: AgentProcess) -> None:
+    register: Register = await master.registered()
+    master.launch(shell("t", "echo out; echo err >&2"))
+    await master.state("t", TaskState.TASK_FINISHED)
+
+    async with grpc.aio.insecure_channel(register.agent.address) as channel:
+        request = sandbox_pb2.ReadLogsRequest(framework_id=FRAMEWORK, task_id="t", stream=sandbox_pb2.LOG_STREAM_STDOUT)
+        chunks = [item.data async for item in sandbox_pb2_grpc.SandboxServiceStub(channel).ReadLogs(request)]
+
+    assert b"".join(chunks) == b"out\n"
