@@ -89,6 +89,7 @@ class Logs:
     async def _follow_attempt(self, sight: TaskSight, wanted: Wanted) -> AsyncIterator[Piece]:
         sent = _Sent()
         is_complete = False
+        has_waited = False
         while True:
             if sight.is_collected:
                 for piece in self._kept(sight, wanted, sent) if not is_complete else ():
@@ -105,8 +106,17 @@ class Logs:
                     is_complete = sight.is_over
             if sight.is_over and is_complete:
                 return
-            wait_s = self._settings.follow_wait_s if is_complete or not sight.agent_address else 1.0
-            sight = await self._news_of(sight, wait_s)
+            before = sight
+            sight = await self._news_of(sight, self._patience_s(sight, is_complete, has_waited))
+            if not (has_waited or sight != before or sight.agent_address):
+                has_waited = True
+                yield "note", f"{sight.task_id} waits for room on the cluster".encode()
+
+    def _patience_s(self, sight: TaskSight, is_complete: bool, has_waited: bool) -> float:
+        """Say how long to wait for news: briefly before saying so, and while an agent is to be asked again."""
+        if sight.agent_address and not is_complete:
+            return self._settings.follow_retry_s
+        return self._settings.follow_wait_s if is_complete or has_waited else self._settings.follow_hint_s
 
     async def _live(self, sight: TaskSight, wanted: Wanted, sent: _Sent) -> AsyncIterator[Piece]:
         sent.begin()

@@ -65,7 +65,10 @@ async def serve(settings: Settings, on_listening: Callable[[str], None]) -> None
             "api": server.serve(sockets=[listener]),
         }
         on_listening(url)
-        await _until_stopped({name: asyncio.create_task(part, name=name) for name, part in parts.items()}, server)
+        try:
+            await _until_stopped({name: asyncio.create_task(part, name=name) for name, part in parts.items()}, server)
+        finally:
+            await sandboxes.close()
 
 
 async def _until_stopped(parts: dict[str, asyncio.Task[None]], server: _Server) -> None:

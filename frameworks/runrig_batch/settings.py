@@ -66,6 +66,9 @@ class ApiSettings:
     follow_wait_s: float = 30.0
     """How long one question of a follower waits for news of a task."""
 
+    follow_hint_s: float = 3.0
+    """After this a follower whose task has not started is told that it waits."""
+
     follow_retry_s: float = 1.0
     """Pause before an agent that broke off is asked for the rest of a task's output."""
 

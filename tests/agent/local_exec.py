@@ -63,9 +63,7 @@ class LocalSession:
         self.sizes: list[tuple[int, int]] = []
 
     @classmethod
-    async def started(
-        cls, argv: tuple[str, ...], env: Mapping[str, str], directory: Path, tty: bool
-    ) -> LocalSession:
+    async def started(cls, argv: tuple[str, ...], env: Mapping[str, str], directory: Path, tty: bool) -> LocalSession:
         terminal, inner = pty.openpty() if tty else (None, asyncio.subprocess.PIPE)
         process = await asyncio.create_subprocess_exec(
             *argv, env=env, cwd=directory, stdin=inner, stdout=inner, stderr=inner, start_new_session=True

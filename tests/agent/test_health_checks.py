@@ -56,23 +56,19 @@ async def web() -> AsyncIterator[Web]:
 
 @pytest.fixture
 def closed_port() -> Iterator[int]:
-    """A port that nobody can listen on meanwhile, as it is bound."""
+    """Keep a port bound, so that nobody listens on it."""
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
         yield bound.getsockname()[1]
 
 
 def task(*checks: HealthCheck, ports: tuple[Port, ...] = (), runtime: LocalExec | None = None) -> CheckedTask:
-    spec = TaskSpec(
-        TaskId("t"), Resources(cpu_millis=1), command=Command(shell="x"), ports=ports, health_checks=checks
-    )
+    spec = TaskSpec(TaskId("t"), Resources(cpu_millis=1), command=Command(shell="x"), ports=ports, health_checks=checks)
     return CheckedTask(KEY, spec, runtime or LocalExec(Path("/")), env=(("WHO", "task"),))
 
 
 def http(port: int, path: str = "/", timeout_ms: int = 5_000, statuses: tuple[int, ...] = ()) -> HealthCheck:
-    return HealthCheck(
-        CheckKind.HTTP, port=port, path=path, statuses=statuses, timeout_ms=timeout_ms, interval_ms=1
-    )
+    return HealthCheck(CheckKind.HTTP, port=port, path=path, statuses=statuses, timeout_ms=timeout_ms, interval_ms=1)
 
 
 def tcp(port: int) -> HealthCheck:
@@ -204,9 +200,7 @@ async def test_a_command_that_cannot_start_is_a_failure(checks: HealthChecks, ea
     assert (await ear.next())[2:] == (False, "no such program")
 
 
-async def test_a_task_that_is_not_watched_any_more_is_not_checked(
-    checks: HealthChecks, ear: Ear, web: Web
-) -> None:
+async def test_a_task_that_is_not_watched_any_more_is_not_checked(checks: HealthChecks, ear: Ear, web: Web) -> None:
     watched = task(tcp(web.port))
     checks.watch(watched)
     checks.watch(watched)
@@ -238,7 +232,7 @@ async def test_closing_ends_a_check_that_is_being_tried(ear: Ear, web: Web) -> N
     web.on("/", silence(began))
     runtime = LocalExec(Path("/"))
     checks.watch(task(command("exec sleep 1000"), runtime=runtime))
-    while not runtime.sessions:
+    while not runtime.sessions:  # noqa: ASYNC110  (the loop has nothing to tell it)
         await asyncio.sleep(0)
 
     await checks.close()
@@ -290,5 +284,7 @@ class silent_server:  # noqa: N801 (a context manager)
 
 async def until_nothing_runs(name: str) -> None:
     async with asyncio.timeout(10):
-        while any(each.get_name().startswith(name) for each in asyncio.all_tasks()):
+        while any(  # noqa: ASYNC110
+            each.get_name().startswith(name) for each in asyncio.all_tasks()
+        ):
             await asyncio.sleep(0)

@@ -265,6 +265,19 @@ async def test_live_output_is_read_from_the_agent(runner: Runner) -> None:
     assert await read("framed=true") == b"\x01\x00\x00\x00\x04out\n\x02\x00\x00\x00\x04err\n"
 
 
+async def test_a_follower_of_a_task_that_waits_is_told_so_once(runner: Runner) -> None:
+    job_id = await submitted(runner)
+    following = asyncio.create_task(runner.http.get(f"/v1/jobs/{job_id}/logs?follow=true&framed=true"))
+    await until_stuck()
+    for _ in range(5):
+        runner.cluster.advance(40)
+        await until_stuck()
+
+    await runner.http.delete(f"/v1/jobs/{job_id}")
+
+    assert (await following).content.count(b"job-1.0.1 waits for room") == 1
+
+
 async def test_following_goes_through_the_retries_and_ends_with_the_index(runner: Runner) -> None:
     job_id = await submitted(runner, retries=1)
     following = asyncio.create_task(runner.http.get(f"/v1/jobs/{job_id}/logs?follow=true"))
@@ -384,6 +397,13 @@ async def collect(runner: Runner) -> None:
     await eventually(lambda: not any(key.startswith("output/") for key in runner.cluster.entries))
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_a_job_of_a_role_that_the_framework_has_not_is_refused(runner: Runner) -> None:
+    response = await runner.http.post("/v1/jobs", json={"command": "true", "role": "other"})
+
+    assert response.status_code == 422
+    assert response.json()["allowed"] == "the roles of this framework: batch, eng/ads"
 
 
 async def test_health_info_and_metrics(runner: Runner) -> None:

@@ -145,6 +145,13 @@ def test_wrong_usage_exits_with_2_and_says_what_is_allowed(server: Server, words
     assert said in result.stderr
 
 
+def test_serve_listens_beyond_this_machine_only_when_told_so(server: Server) -> None:
+    result = call(server, "serve", "--listen", "0.0.0.0:8090")
+
+    assert result.exit_code == 2
+    assert "--allow-remote" in result.stderr
+
+
 def test_a_job_that_is_not_there_exits_with_3(server: Server) -> None:
     for words in (["show", "x"], ["logs", "x"], ["kill", "x"], ["wait", "x"], ["logs", "x.3"]):
         assert call(server, *words).exit_code == 3

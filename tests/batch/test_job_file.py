@@ -139,6 +139,11 @@ def test_json_and_toml_say_the_same() -> None:
     assert parse_submission(decode(toml, True), LIMITS) == parse_submission(decode(json, False), LIMITS)
 
 
+def test_a_job_that_names_no_role_runs_in_the_first() -> None:
+    assert parse_submission({"command": "x"}, LIMITS)[0].role == "batch"
+    assert parse_submission({"command": "x"}, Limits())[0].role is None
+
+
 def test_an_array_of_one_index_keeps_its_index() -> None:
     spec, _ = parse_submission({"command": "x", "array": [7]}, LIMITS)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from runrig.cli.cluster import ClusterFile, Part, address_of
-from runrig.cli.plan import MAX_AGENTS, Choices, Machine, Ports, plan, share
+from runrig.cli.plan import MAX_AGENTS, Choices, Machine, Ports, claims, plan, share
 from runrig.errors import InvalidInput
 from runrig.resources import Resources, ports_contain
 
@@ -52,9 +52,9 @@ def test_each_command_is_complete_so_that_it_can_be_started_by_hand() -> None:
 
 @pytest.mark.parametrize("agents", [0, 1, 4, 5, 20, MAX_AGENTS])
 def test_no_port_is_given_twice(agents: int) -> None:
-    claims = Ports.default(agents).claims()
+    found = claims(planned(agents))
 
-    assert len({claim.port for claim in claims}) == len(claims) == 4 + 2 * agents
+    assert len({claim.port for claim in found}) == len(found) == 4 + 2 * agents
 
 
 def test_agents_share_the_machine_and_have_task_ports_of_their_own() -> None:
@@ -93,6 +93,15 @@ def test_the_file_gives_back_what_was_written(tmp_path: Path) -> None:
 
     assert file.read() == [(part, 4711 if part.name == "master" else None) for part in parts]
     assert [path.name for path in tmp_path.iterdir()] == ["cluster.json"]
+
+
+def test_the_same_choices_find_the_same_plan_again(tmp_path: Path) -> None:
+    choices, parts = Choices(3, tmp_path), planned()
+    ClusterFile(tmp_path, choices.as_json()).write("stopped", parts, {})
+
+    assert ClusterFile(tmp_path, Choices(3, tmp_path).as_json()).planned_before() == parts
+    assert ClusterFile(tmp_path, Choices(2, tmp_path).as_json()).planned_before() == []
+    assert ClusterFile(tmp_path / "other", choices.as_json()).planned_before() == []
 
 
 def test_no_file_is_no_cluster(tmp_path: Path) -> None:

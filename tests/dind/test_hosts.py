@@ -57,9 +57,7 @@ def test_a_container_on_the_bridge_of_a_host_reaches_the_machine(hosts: Hosts) -
         hosts["h1"].docker("run", "--rm", TEST_IMAGE, "nc", "-w", "5", hosts.gateway, port, "-e", "true")
 
 
-@pytest.mark.parametrize(
-    "network", [["--publish", "8001:8001"], ["--network", "host"]], ids=["bridge", "host"]
-)
+@pytest.mark.parametrize("network", [["--publish", "8001:8001"], ["--network", "host"]], ids=["bridge", "host"])
 def test_the_machine_reaches_a_port_of_a_container_in_a_host(hosts: Hosts, network: list[str]) -> None:
     host = hosts["h3"]
 
@@ -221,9 +219,7 @@ def left(label: str) -> str:
     """List the containers, volumes and networks that bear a label."""
     commands = [["ps", "--all"], ["volume", "ls"], ["network", "ls"]]
     listings = [
-        subprocess.run(
-            ["docker", *words, "--quiet", "--filter", f"label={label}"], capture_output=True, check=True
-        )
+        subprocess.run(["docker", *words, "--quiet", "--filter", f"label={label}"], capture_output=True, check=True)
         for words in commands
     ]
     return "".join(listing.stdout.decode() for listing in listings)

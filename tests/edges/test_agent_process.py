@@ -84,7 +84,7 @@ async def master() -> AsyncIterator[FakeMaster]:
 
 @pytest.fixture
 async def agent(master: FakeMaster, tmp_path: Path) -> AsyncIterator[AgentProcess]:
-    """An agent that is registered; afterwards it is ended with all its tasks."""
+    """Start an agent and see it registered; afterwards end it with all its tasks."""
     agent = AgentProcess(master, tmp_path)
     await agent.start()
     try:
@@ -96,7 +96,7 @@ async def agent(master: FakeMaster, tmp_path: Path) -> AsyncIterator[AgentProces
             await asyncio.sleep(0.2)
         await agent.kill(signal.SIGTERM)
         end_warden(tmp_path / "work")
-        print((tmp_path / "agent.log").read_text())
+        sys.stdout.write((tmp_path / "agent.log").read_text())
 
 
 def end_warden(work_dir: Path) -> None:

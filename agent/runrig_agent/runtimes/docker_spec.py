@@ -1,7 +1,8 @@
 """From a task to a container: the body of the engine's `create`, as plain data.
 
-Secure by default: never privileged, no namespace of the host but the network when asked for, no new privileges, few
-capabilities, bounded memory, processes and logs. What a task may not have is refused here, with words.
+Secure by default: never privileged, no namespace of the host but the network when asked for, no new
+privileges, few capabilities, bounded memory, processes and logs. What a task may not have is refused here,
+with words.
 """
 
 from __future__ import annotations
@@ -97,7 +98,7 @@ def key_of(labels: dict[str, str]) -> TaskKey:
 
 
 def _command(command: Command) -> _Body:
-    """A shell replaces the image's entry point; words are given to it; nothing leaves the image as it is."""
+    """Let a shell replace the image's entry point, words be given to it, and nothing leave it as it is."""
     body: _Body = {}
     if command.shell:
         body |= {"Entrypoint": ["/bin/sh", "-c", command.shell], "Cmd": []}

@@ -1,8 +1,8 @@
 """Long answers of the engine, read on the event loop: events, logs, and what is executed in a container.
 
-The docker SDK reads such answers in a thread each, and its `logs` does not tell stdout from stderr. So these few are
-asked for here, over a connection of their own: HTTP/1.1 over unix://, tcp:// or TLS as DOCKER_TLS_VERIFY and
-DOCKER_CERT_PATH say. Everything else goes through the SDK.
+The docker SDK reads such answers in a thread each, and its `logs` does not tell stdout from stderr. So these
+few are asked for here, over a connection of their own: HTTP/1.1 over unix://, tcp:// or TLS as
+DOCKER_TLS_VERIFY and DOCKER_CERT_PATH say. Everything else goes through the SDK.
 """
 
 from __future__ import annotations

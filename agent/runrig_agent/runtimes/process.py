@@ -74,9 +74,7 @@ class ProcessRuntime:
 
     def __init__(self, work_dir: Path, settings: ProcessSettings | None = None) -> None:
         self._settings = settings or ProcessSettings()
-        self._link = WardenLink(
-            work_dir / "warden", self._settings.warden, self._heard_end, self._lost_warden
-        )
+        self._link = WardenLink(work_dir / "warden", self._settings.warden, self._heard_end, self._lost_warden)
         self._listener: RuntimeListener | None = None
         self._known: dict[TaskKey, _Known] = {}
         self._launching: set[TaskKey] = set()
@@ -158,9 +156,7 @@ class ProcessRuntime:
         await self._tell("forget", key=key)
         self._known.pop(key, None)
 
-    async def exec(
-        self, key: TaskKey, argv: tuple[str, ...], env: Mapping[str, str], tty: bool
-    ) -> ExecSession:
+    async def exec(self, key: TaskKey, argv: tuple[str, ...], env: Mapping[str, str], tty: bool) -> ExecSession:
         """Run a command as the task's user, in its working directory, environment and cgroups."""
         try:
             return await start_exec(await self._link.open_extra(), key, argv, env, tty)
@@ -280,9 +276,7 @@ class ProcessRuntime:
 
     async def _connect(self) -> None:
         greeting = await self._link.connect()
-        log.info(
-            "warden", pid=greeting["pid"], cgroups=greeting["cgroups"], problems=greeting["why_no_cgroups"]
-        )
+        log.info("warden", pid=greeting["pid"], cgroups=greeting["cgroups"], problems=greeting["why_no_cgroups"])
         await self._catch_up()
         self._connected.set()
         self._say(None)

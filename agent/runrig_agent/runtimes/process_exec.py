@@ -56,9 +56,7 @@ async def start_exec(
 class _Files:
     """Both ends of what the command reads and writes."""
 
-    def __init__(
-        self, theirs: tuple[int, int, int], stdin: int, outputs: tuple[int, ...], is_tty: bool
-    ) -> None:
+    def __init__(self, theirs: tuple[int, int, int], stdin: int, outputs: tuple[int, ...], is_tty: bool) -> None:
         self.theirs = theirs
         self.stdin = stdin
         self.outputs = outputs
@@ -67,9 +65,7 @@ class _Files:
     @classmethod
     def of_pipes(cls) -> _Files:
         """Make three pipes."""
-        (input_out, input_in), (out_out, out_in), (err_out, err_in) = (
-            os.pipe2(os.O_CLOEXEC) for _ in range(3)
-        )
+        (input_out, input_in), (out_out, out_in), (err_out, err_in) = (os.pipe2(os.O_CLOEXEC) for _ in range(3))
         return cls((input_out, out_in, err_in), input_in, (out_out, err_out), is_tty=False)
 
     @classmethod
@@ -104,9 +100,7 @@ class ProcessExec:
         self._ended = asyncio.create_task(_exit_code(reader))
 
     @classmethod
-    async def opened(
-        cls, files: _Files, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-    ) -> ProcessExec:
+    async def opened(cls, files: _Files, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> ProcessExec:
         """Take over our ends of the files."""
         loop = asyncio.get_running_loop()
         outputs: list[asyncio.StreamReader] = []
@@ -126,9 +120,7 @@ class ProcessExec:
     async def output(self) -> AsyncIterator[tuple[int, bytes]]:
         """Yield what it writes until all who could write have ended."""
         chunks: asyncio.Queue[tuple[int, bytes] | None] = asyncio.Queue(maxsize=4)
-        pumps = [
-            asyncio.create_task(_pump(number, each, chunks)) for number, each in enumerate(self._outputs, 1)
-        ]
+        pumps = [asyncio.create_task(_pump(number, each, chunks)) for number, each in enumerate(self._outputs, 1)]
         try:
             open_streams = len(pumps)
             while open_streams:
@@ -176,9 +168,7 @@ class ProcessExec:
         self._writer.close()
 
 
-async def _pump(
-    number: int, source: asyncio.StreamReader, sink: asyncio.Queue[tuple[int, bytes] | None]
-) -> None:
+async def _pump(number: int, source: asyncio.StreamReader, sink: asyncio.Queue[tuple[int, bytes] | None]) -> None:
     with contextlib.suppress(OSError):  # a terminal's end is an error of reading
         while data := await source.read(_CHUNK_BYTES):
             await sink.put((number, data))

@@ -167,9 +167,7 @@ class WardenLink:
             with contextlib.suppress(OSError):
                 peer = await connected(self._directory)
                 return await asyncio.open_unix_connection(sock=peer, limit=_LINE_LIMIT)
-            await asyncio.shield(
-                asyncio.create_task(self._start())
-            )  # a cancelled start leaves no half process
+            await asyncio.shield(asyncio.create_task(self._start()))  # a cancelled start leaves no half process
             await asyncio.sleep(_RETRY_S)
 
     async def _start(self) -> None:
@@ -192,9 +190,7 @@ class WardenLink:
         )
         _, complaint = await process.communicate()
         if process.returncode != 0:
-            raise Unavailable(
-                f"the warden does not start: {complaint.decode(errors='replace').strip()[-1000:]}"
-            )
+            raise Unavailable(f"the warden does not start: {complaint.decode(errors='replace').strip()[-1000:]}")
 
     async def _read(self, reader: asyncio.StreamReader) -> None:
         with contextlib.suppress(ConnectionError, ValueError):  # ValueError: a line without end

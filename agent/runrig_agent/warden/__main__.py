@@ -46,15 +46,11 @@ def main(argv: list[str] | None = None) -> int:
 def _arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="runrig_agent.warden", description=__doc__)
     parser.add_argument("directory", type=Path)
-    parser.add_argument(
-        "--idle-s", type=float, default=60.0, help="end when alone and without tasks for so long"
-    )
+    parser.add_argument("--idle-s", type=float, default=60.0, help="end when alone and without tasks for so long")
     parser.add_argument("--no-cgroups", action="store_true", help="do not use cgroups even where they work")
     parser.add_argument("--cgroup-parent", type=Path, help="a delegated directory of cgroup version 2")
     parser.add_argument("--allow-new-privileges", action="store_true", help="let tasks run setuid programs")
-    parser.add_argument(
-        "--rlimit", type=_rlimit, action="append", default=[], help="such as core=0 or nofile=65536"
-    )
+    parser.add_argument("--rlimit", type=_rlimit, action="append", default=[], help="such as core=0 or nofile=65536")
     return parser
 
 
@@ -105,9 +101,7 @@ def _serve(directory: Path, listener: socket.socket, options: argparse.Namespace
         if not options.allow_new_privileges:
             processes.renounce_new_privileges()
         name = hashlib.sha256(str(directory).encode()).hexdigest()[:12]
-        groups = (
-            cgroups.Cgroups([], []) if options.no_cgroups else cgroups.detect(name, options.cgroup_parent)
-        )
+        groups = cgroups.Cgroups([], []) if options.no_cgroups else cgroups.detect(name, options.cgroup_parent)
         Server(directory, listener, groups, options.idle_s).run()
         code = 0
     except BaseException:  # whatever it is, it belongs into the log; tasks live on without us

@@ -165,10 +165,18 @@ def was_out_of_memory(groups: dict[str, str]) -> bool:
         if name in groups:
             with contextlib.suppress(OSError):
                 text = Path(groups[name], file).read_text()
-                return any(
-                    line.startswith("oom_kill ") and line != "oom_kill 0" for line in text.splitlines()
-                )
+                return any(line.startswith("oom_kill ") and line != "oom_kill 0" for line in text.splitlines())
     return False
+
+
+def groups_of(pid: int) -> dict[str, str]:
+    """Return the groups that a process is in: hierarchy to directory, as far as they can be seen from here."""
+    mounts = _mounts()
+    groups: dict[str, str] = {}
+    for name, path in _paths_of(pid).items():
+        if name in mounts and (directory := mounts[name] / path.lstrip("/")).is_dir():
+            groups[name] = str(directory)
+    return groups
 
 
 def usage(groups: dict[str, str]) -> tuple[float | None, int | None]:
@@ -178,8 +186,8 @@ def usage(groups: dict[str, str]) -> tuple[float | None, int | None]:
 
 def _cpu_seconds(groups: dict[str, str]) -> float | None:
     with contextlib.suppress(OSError, ValueError):
-        if "cpu" in groups:  # where cpu and cpuacct are one hierarchy
-            return int(Path(groups["cpu"], "cpuacct.usage").read_text()) / 1e9
+        if accounts := groups.get("cpuacct") or groups.get("cpu"):  # often one hierarchy
+            return int(Path(accounts, "cpuacct.usage").read_text()) / 1e9
         if V2 in groups:
             return _field(Path(groups[V2], "cpu.stat"), "usage_usec") / 1e6
     return None
@@ -209,11 +217,9 @@ def detect(name: str, parent: Path | None = None) -> Cgroups:
 
     `name` tells wardens of one host apart.
     """
-    own, mounts = _own_paths(), _mounts()
+    own, mounts = _paths_of(os.getpid()), _mounts()
     problems: list[str] = []
-    found = [
-        each for controller in _CONTROLLERS if (each := _detect_v1(controller, name, own, mounts, problems))
-    ]
+    found = [each for controller in _CONTROLLERS if (each := _detect_v1(controller, name, own, mounts, problems))]
     if not found and (each := _detect_v2(name, parent, own, mounts, problems)):
         found = [each]
     return Cgroups(found, problems)
@@ -284,13 +290,14 @@ def _candidates(mount: Path, own: str) -> list[Path]:
     return [below, mount] if below != mount and below.is_dir() else [mount]
 
 
-def _own_paths() -> dict[str, str]:
-    """Map each controller, and V2, to the path of our own group in its hierarchy."""
+def _paths_of(pid: int) -> dict[str, str]:
+    """Map each controller, and V2, to the path of a process' group in its hierarchy."""
     paths: dict[str, str] = {}
-    for line in Path("/proc/self/cgroup").read_text().splitlines():
-        _, controllers, path = line.split(":", 2)
-        for controller in controllers.split(",") if controllers else [V2]:
-            paths[controller] = path
+    with contextlib.suppress(OSError):
+        for line in Path(f"/proc/{pid}/cgroup").read_text().splitlines():
+            _, controllers, path = line.split(":", 2)
+            for controller in controllers.split(",") if controllers else [V2]:
+                paths[controller] = path
     return paths
 
 

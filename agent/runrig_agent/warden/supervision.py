@@ -61,9 +61,7 @@ class Supervision:
         self._watch = watch
         self._null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         self._children: dict[int, Record] = {}
-        self._others: dict[
-            int, Callable[[int], None]
-        ] = {}  # what was executed in tasks: pid to who is told its exit
+        self._others: dict[int, Callable[[int], None]] = {}  # what was executed in tasks: pid to who is told its exit
         self._endings: list[Ending] = []
         self._old_groups: list[dict[str, str]] = []
         self._forget_at_end: set[Key] = set()
@@ -185,9 +183,7 @@ class Supervision:
             if record.boot_id != self.boot_id:
                 self._journal.ended(
                     record,
-                    End(
-                        None, _now_ms(), has_host_rebooted=True, message="the host was restarted while it ran"
-                    ),
+                    End(None, _now_ms(), has_host_rebooted=True, message="the host was restarted while it ran"),
                 )
             elif record.pid or self._find_announced(record):
                 self._adopt_started(record)
@@ -331,11 +327,7 @@ def _text(record: Record, code: int | None, is_out_of_memory: bool) -> str:
     if is_out_of_memory and record.memory_limit_bytes:
         return f"out of memory: it wanted more than its limit of {record.memory_limit_bytes >> 20} MiB"
     if code > 128 and code - 128 in signal.valid_signals():
-        return (
-            f"ended by {signal.Signals(code - 128).name}"
-            if code - 128 < 32
-            else f"ended by signal {code - 128}"
-        )
+        return f"ended by {signal.Signals(code - 128).name}" if code - 128 < 32 else f"ended by signal {code - 128}"
     return ""
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from ipaddress import ip_address
 from pathlib import Path
 
 import click
@@ -26,6 +27,11 @@ from runrig_batch.settings import ApiSettings, Settings
     help="Where the API listens.",
 )
 @click.option(
+    "--allow-remote",
+    is_flag=True,
+    help="Listen beyond this machine. There is no authentication yet: only within a network that you trust.",
+)
+@click.option(
     "--data-dir",
     type=click.Path(path_type=Path, file_okay=False),
     default=Path("runrig-batch"),
@@ -46,8 +52,10 @@ from runrig_batch.settings import ApiSettings, Settings
     "--retained-jobs", default=1000, show_default=True, type=click.IntRange(min=1), help="Ended jobs to keep."
 )
 def serve(
+    *,
     master: str,
     listen: str,
+    allow_remote: bool,
     data_dir: Path,
     role: tuple[str, ...],
     name: str,
@@ -63,6 +71,8 @@ def serve(
     from runrig_batch.server import serve as serve_forever
 
     host, port = _address("--listen", listen)
+    if not allow_remote and not _is_local(host):
+        raise InvalidInput("--listen", listen, "an address of this machine only, or any with --allow-remote")
     roles = tuple(checked_role("--role", each) for each in role)
     settings = Settings(
         data_dir=data_dir,
@@ -82,3 +92,10 @@ def _address(field: str, text: str) -> tuple[str, int]:
     if not separator or not port.isdecimal() or int(port) > 65535:
         raise InvalidInput(field, text, "host:port, such as 127.0.0.1:8090")
     return host.strip("[]"), int(port)
+
+
+def _is_local(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -225,7 +225,7 @@ def _constraint(field: str, value: object) -> Constraint:
 
 def _role(given: Mapping[str, object], limits: Limits) -> Role | None:
     if given.get("role") is None:
-        return None
+        return limits.roles[0] if limits.roles else None
     role = checked_role("role", text_in("role", given["role"], 512))
     if limits.roles and role not in limits.roles:
         raise InvalidInput("role", role, f"the roles of this framework: {', '.join(limits.roles)}")

@@ -82,7 +82,7 @@ def _within_reach(state: State, definition: Definition, now_ms: int, result: Nex
             result.decisions += state.instances.stop(each)
         else:
             result.wake_at(each.unreachable_ms + strategy.expunge_after_ms)
-            if True:
+            if now_ms < each.unreachable_ms + strategy.inactive_after_ms:
                 result.wake_at(each.unreachable_ms + strategy.inactive_after_ms)
                 counted.append(each)
             elif _is_old(each, definition):

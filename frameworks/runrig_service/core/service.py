@@ -129,7 +129,6 @@ class Service:
         return decisions
 
     def _woken(self, now_ms: int) -> list[Decision]:
-        self._told_ms = None
         due = [app_id for app_id, at_ms in self._wakes.items() if at_ms <= now_ms]
         decisions: list[Decision] = []
         for app_id in due:

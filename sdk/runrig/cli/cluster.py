@@ -14,7 +14,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -75,6 +75,8 @@ class ClusterFile:
     """DIR/cluster.json."""
 
     directory: Path
+    choices: Mapping[str, object] = field(default_factory=dict)
+    """What the user chose: the same choices find the same plan again."""
 
     @property
     def path(self) -> Path:
@@ -86,6 +88,7 @@ class ClusterFile:
         content = {
             "state": state,
             "supervisor": os.getpid(),
+            "choices": dict(self.choices),
             **{kind: address_of(parts, kind) or None for kind in ("master", "service", "batch")},
             "parts": [part.as_json(pids.get(part.name)) for part in parts],
         }
@@ -95,18 +98,29 @@ class ClusterFile:
 
     def read(self) -> list[tuple[Part, int | None]]:
         """Return the parts and their pids as last written; [] when there is no file; raise InvalidInput."""
-        try:
-            content = json.loads(self.path.read_text())
-        except FileNotFoundError:
+        content = self._content()
+        if content is None:
             return []
-        except ValueError as error:
-            raise InvalidInput("--data-dir", str(self.path), f"JSON, but: {error}") from None
         try:
             return [Part.from_json(entry) for entry in content["parts"]]
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise InvalidInput(
                 "--data-dir", str(self.path), f"what `runrig dev` wrote; {error!r}: delete it if no part runs"
             ) from None
+
+    def planned_before(self) -> list[Part]:
+        """Return the parts of the last cluster that was planned with the same choices; [] when it was not."""
+        content = self._content()
+        is_same = isinstance(content, dict) and content.get("choices") == dict(self.choices)
+        return [part for part, _ in self.read()] if is_same else []
+
+    def _content(self) -> Any:
+        try:
+            return json.loads(self.path.read_text())
+        except FileNotFoundError:
+            return None
+        except ValueError as error:
+            raise InvalidInput("--data-dir", str(self.path), f"JSON, but: {error}") from None
 
     def survivors(self) -> dict[str, int]:
         """Return the parts that still run, with their pids."""

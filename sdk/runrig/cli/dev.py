@@ -16,8 +16,8 @@ import click
 
 from runrig.cli.cluster import ClusterFile, Part, address_of, only_supervisor
 from runrig.cli.output import hint
-from runrig.cli.plan import MAX_AGENTS, Choices, Machine, Ports, plan
-from runrig.cli.ports import check_free
+from runrig.cli.plan import MAX_AGENTS, Choices, Machine, Ports, claims, plan
+from runrig.cli.ports import check_free, is_free
 from runrig.cli.supervisor import SupervisorSettings
 from runrig.errors import Refused
 
@@ -118,9 +118,9 @@ def dev(
 
 def run_here(choices: Choices, settings: SupervisorSettings, ending: Ending) -> None:
     """Run a cluster whose agents are processes of this machine."""
-    file = ClusterFile(choices.data_dir)
+    file = ClusterFile(choices.data_dir, choices.as_json())
     survivors = file.survivors()
-    parts = _recorded(file, survivors) if survivors else _planned(choices)
+    parts = _recorded(file, survivors) if survivors else _planned(choices, file)
     run_parts(parts, survivors, file, settings, ending)
 
 
@@ -143,7 +143,7 @@ def run_parts(
     async def settle() -> None:
         if also_start is not None:
             await asyncio.to_thread(also_start)
-        await settled(master, waited, sum(part.kind in ("service", "batch") for part in parts))
+        await settled(master, waited, sum(part.kind in ("service", "batch") for part in parts), hint)
 
     async def end() -> None:
         await end_tasks(master, teardown=ending.is_temporary, tell=hint)
@@ -175,11 +175,15 @@ def _removed_when_refused(directory: Path) -> Iterator[None]:
         raise
 
 
-def _planned(choices: Choices) -> list[Part]:
-    ports = Ports.free(choices.agents) if choices.auto_ports else Ports.default(choices.agents)
-    parts = plan(choices, ports, Machine.this(choices.data_dir))
-    if not choices.auto_ports:
-        check_free(ports.claims())
+def _planned(choices: Choices, file: ClusterFile) -> list[Part]:
+    """Plan the parts; those of the last time with the same choices keep their ports and resources."""
+    parts = file.planned_before()
+    if choices.auto_ports and not all(is_free(claim.port, claim.host) for claim in claims(parts)):
+        parts = []
+    if not parts:
+        ports = Ports.free(choices.agents) if choices.auto_ports else Ports.default(choices.agents)
+        parts = plan(choices, ports, Machine.this(choices.data_dir))
+    check_free(claims(parts))
     for part in parts:
         if part.kind == "agent":
             (choices.data_dir / "agents" / part.name).mkdir(exist_ok=True)
@@ -223,6 +227,6 @@ def _farewell(directory: Path, ending: Ending) -> None:
         return
     command = f"runrig dev --data-dir {shlex.quote(str(directory))}"
     if ending.keep_tasks:
-        hint(f"tasks go on running; `{command}` finds them again, and ends them with --kill-tasks")
+        hint(f"its tasks go on running; `{command}` finds them again, and ends them with --kill-tasks")
     else:
         hint(f"the cluster's state is kept; start it again with: {command}")

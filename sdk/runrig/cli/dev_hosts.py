@@ -9,7 +9,7 @@ from runrig._hosts import Host, Hosts, HostSettings
 from runrig.cli.cluster import ClusterFile
 from runrig.cli.dev import Ending, run_parts
 from runrig.cli.output import hint
-from runrig.cli.plan import AGENT_GRPC, AGENT_HTTP, Choices, Machine, Ports, plan, share
+from runrig.cli.plan import AGENT_GRPC, AGENT_HTTP, Choices, Machine, Ports, claims, plan, share
 from runrig.cli.ports import check_free
 from runrig.cli.supervisor import SupervisorSettings
 from runrig.errors import InvalidInput
@@ -26,9 +26,9 @@ def run_on_hosts(count: int, choices: Choices, settings: SupervisorSettings, end
     with Hosts.up(count, settings=HostSettings(engine=choices.docker_host)) as hosts:
         choices = dataclasses.replace(choices, master_host=hosts.gateway)
         ports = Ports.free(0) if choices.auto_ports else Ports.default(0)
-        check_free(ports.claims(hosts.gateway))
         machine = Machine.this(choices.data_dir)
         parts = plan(choices, ports, machine)
+        check_free(claims(parts))
         master = parts[0].grpc
 
         def start_agents() -> None:

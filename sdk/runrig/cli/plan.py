@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import sys
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from typing import Literal
 
 from runrig.cli.cluster import Part
 from runrig.cli.ports import LOCALHOST, Claim, FreePorts
+from runrig.cli.version import installed
 from runrig.resources import Resources
 
 MASTER_GRPC, MASTER_HTTP = 5055, 5050
@@ -43,6 +45,15 @@ class Choices:
     auto_ports: bool = False
     master_host: str = LOCALHOST
     """Where the master listens; all others listen on LOCALHOST."""
+
+    def as_json(self) -> dict[str, object]:
+        """Return what a plan depends on: the same again is the same plan."""
+        return {
+            **dataclasses.asdict(self),
+            "data_dir": str(self.data_dir),
+            "python": sys.executable,
+            "version": installed(),
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,19 +102,16 @@ class Ports:
         pairs = tuple((free.one(), free.one()) for _ in range(agents))
         return cls(*master, free.one(), free.one(), pairs, free.block(TASK_PORT_COUNT))
 
-    def claims(self, master_host: str = LOCALHOST) -> list[Claim]:
-        """Say who wants which."""
-        return [
-            Claim(self.master_grpc, "master", master_host),
-            Claim(self.master_http, "master (HTTP)", master_host),
-            *(
-                Claim(port, f"agent-{number}{kind}")
-                for number, pair in enumerate(self.agents, 1)
-                for port, kind in zip(pair, ("", " (HTTP)"), strict=True)
-            ),
-            Claim(self.service, "service"),
-            Claim(self.batch, "batch"),
-        ]
+
+def claims(parts: list[Part]) -> list[Claim]:
+    """Say who wants which port."""
+    return [
+        Claim(int(port), f"{part.name}{kind}", host)
+        for part in parts
+        for address, kind in ((part.grpc, ""), (part.http.removeprefix("http://"), " (HTTP)" if part.grpc else ""))
+        if address
+        for host, _, port in [address.rpartition(":")]
+    ]
 
 
 def plan(choices: Choices, ports: Ports, machine: Machine) -> list[Part]:

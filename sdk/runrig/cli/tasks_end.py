@@ -15,14 +15,23 @@ POLL_S = 0.2
 ABSENT = ("TASK_UNREACHABLE", "TASK_UNKNOWN")  # of agents that nobody hears
 
 
-async def settled(master: str, hostnames: set[str], frameworks: int, patience_s: float = PATIENCE_S) -> None:
-    """Wait until the agents are registered and as many frameworks are connected; raise Unavailable."""
+async def settled(
+    master: str, hostnames: set[str], frameworks: int, tell: Callable[[str], None], patience_s: float = PATIENCE_S
+) -> None:
+    """Wait until the agents are registered and as many frameworks are connected; raise Unavailable.
+
+    Agents that can run nothing are told of: tasks would wait without a word.
+    """
     deadline = time.monotonic() + patience_s
     async with Operator.of(master) as operator:
         while True:
-            active = {agent.hostname for agent in await operator.agents() if agent.state == "ACTIVE"}
+            agents = [agent for agent in await operator.agents() if agent.state == "ACTIVE"]
+            active = {agent.hostname for agent in agents}
             connected = sum(framework.connected for framework in await operator.frameworks())
             if active >= hostnames and connected >= frameworks:
+                for agent in agents:
+                    if not agent.runtimes:
+                        tell(f"{agent.hostname} can run no task: no runtime works there; its log says why")
                 return
             if time.monotonic() > deadline:
                 missing = ", ".join(sorted(hostnames - active)) or "no agent"

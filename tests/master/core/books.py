@@ -1,0 +1,136 @@
+"""The sums that the core's books must equal after every event."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from runrig.resources import Resources
+from runrig_master.core.cluster import Cluster
+from runrig_master.core.resources import Holding
+from runrig_master.core.state import Agent, Presence, Task
+
+DIMENSIONS = ("cpu_millis", "mem_mib", "disk_mib", "gpus")
+Amounts = Counter[str]
+
+
+def amounts(resources: Resources | Holding) -> Amounts:
+    """Count each dimension; each port is one of its own."""
+    counted = Counter({name: getattr(resources, name) for name in DIMENSIONS})
+    if isinstance(resources, Resources):
+        counted.update({f"port {port}": 1 for begin, end in resources.ports for port in range(begin, end + 1)})
+        counted.update(dict(resources.custom))
+    return Counter({name: amount for name, amount in counted.items() if amount})
+
+
+def fair(resources: Resources) -> Amounts:
+    """Count the dimensions that fairness knows."""
+    return Counter({name: getattr(resources, name) for name in DIMENSIONS if getattr(resources, name)})
+
+
+def check_books(cluster: Cluster) -> None:
+    """Assert that all that the core keeps twice agrees."""
+    for agent in cluster.agents.values():
+        _check_agent(agent)
+    _check_offers(cluster)
+    _check_tasks(cluster)
+    _check_holdings(cluster)
+    _check_lists(cluster)
+
+
+def _check_agent(agent: Agent) -> None:
+    alive = [task for task in agent.tasks.values() if not task.state.is_terminal]
+    total, free = amounts(agent.info.resources), amounts(agent.free)
+    used: Amounts = sum((amounts(task.resources) for task in alive), Counter())
+    offered: Amounts = sum((amounts(offer.resources) for offer in agent.offers.values()), Counter())
+    assert all(amount >= 0 for amount in free.values()), f"{agent.id} has {free} free"
+    if agent.is_overcommitted:
+        assert any((used + offered)[name] > total[name] for name in used + offered)
+        for name, amount in free.items():
+            assert amount == total[name] - used[name] - offered[name]
+    else:
+        assert used == amounts(agent.used), f"{agent.id} uses {used}, its books say {agent.used}"
+        assert used + offered + free == total, f"{agent.id}: {used} + {offered} + {free} is not {total}"
+    if agent.presence is not Presence.CONNECTED or agent.is_deactivated:
+        assert not agent.offers, f"{agent.id} is {agent.presence.value}, and offered"
+    assert (agent.stream is not None) == (agent.presence is Presence.CONNECTED)
+    in_pool = agent.presence in (Presence.CONNECTED, Presence.DISCONNECTED)
+    assert agent.is_pooled == in_pool
+
+
+def _check_offers(cluster: Cluster) -> None:
+    for offer_id, offer in cluster.offers.items():
+        assert offer.id == offer_id
+        assert offer.agent.offers[offer_id] is offer
+        assert offer.framework.offers[offer_id] is offer
+        assert offer.framework.stream is not None
+        assert offer.role in offer.framework.info.roles
+        assert not offer.resources.is_empty
+    count = len(cluster.offers)
+    assert sum(len(agent.offers) for agent in cluster.agents.values()) == count
+    assert sum(len(item.offers) for item in cluster.frameworks.values()) == count
+
+
+def _check_tasks(cluster: Cluster) -> None:
+    alive = 0
+    for framework in (*cluster.frameworks.values(), *cluster.completed.values()):
+        for task in framework.tasks.values():
+            assert task.framework is framework
+            assert task.agent.tasks[task.key] is task
+            assert cluster.agents[task.agent.id] is task.agent
+            alive += not task.state.is_terminal
+            _check_task(task)
+        for task in framework.ended.values():
+            assert task.state.is_terminal
+            assert task.agent.tasks.get(task.key) is not task
+    for agent in cluster.agents.values():
+        for task in agent.tasks.values():
+            assert task.framework.tasks[task.id] is task
+    assert cluster.tasks_alive == alive
+
+
+def _check_task(task: Task) -> None:
+    assert task.acknowledged <= task.latest
+    assert not task.is_settled
+    assert all(task.acknowledged < update.number <= task.latest for update in task.unacknowledged)
+
+
+def _check_holdings(cluster: Cluster) -> None:
+    by_role: dict[str, Amounts] = {}
+    total: Amounts = Counter()
+    for agent in cluster.agents.values():
+        if agent.is_pooled:
+            total += fair(agent.info.resources)
+    assert total == amounts(cluster.total)
+    for framework in (*cluster.frameworks.values(), *cluster.completed.values()):
+        mine: dict[str, Amounts] = {}
+        for offer in framework.offers.values():
+            mine[offer.role] = mine.get(offer.role, Counter()) + fair(offer.resources)
+        for task in framework.tasks.values():
+            if not task.state.is_terminal and task.agent.is_pooled:
+                mine[task.role] = mine.get(task.role, Counter()) + fair(task.resources)
+        for role in {*mine, *framework.holdings}:
+            held = framework.holdings.get(role)  # type: ignore[call-overload]
+            assert (amounts(held) if held is not None else Counter()) == mine.get(role, Counter())
+            by_role[role] = by_role.get(role, Counter()) + mine.get(role, Counter())
+    for role in {*by_role, *cluster.role_holdings}:
+        held = cluster.role_holdings.get(role)  # type: ignore[call-overload]
+        assert (amounts(held) if held is not None else Counter()) == by_role.get(role, Counter())
+
+
+def _check_lists(cluster: Cluster) -> None:
+    members = {role: set(them) for role, them in cluster.members.items()}
+    expected: dict[str, set[str]] = {}
+    for framework in cluster.frameworks.values():
+        assert not framework.is_completed
+        assert (framework.id in cluster.absent) == (framework.stream is None)
+        for role in framework.info.roles:
+            expected.setdefault(role, set()).add(framework.id)
+    assert members == expected
+    assert all(framework.is_completed for framework in cluster.completed.values())
+    assert not set(cluster.frameworks) & set(cluster.completed)
+    waiting = (Presence.DISCONNECTED, Presence.RECOVERING)
+    assert set(cluster.silent) == {agent.id for agent in cluster.agents.values() if agent.presence in waiting}
+    for stream, agent in cluster.agent_streams.items():
+        assert agent.stream == stream
+    for stream, framework in cluster.scheduler_streams.items():
+        assert framework.stream == stream
