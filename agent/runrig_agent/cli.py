@@ -17,14 +17,21 @@ from runrig_agent.detect import agent_resources, default_hostname, parse_attribu
 from runrig_agent.fetch import FetchSettings
 from runrig_agent.fetch_sources import SourceSettings
 from runrig_agent.grpc_server import run_agent
+from runrig_agent.runtimes.docker_settings import ContainerSettings, DockerSettings
 from runrig_agent.runtimes.process import ProcessSettings
 from runrig_agent.sandboxes import SandboxSettings
 from runrig_agent.settings import AgentSettings
 
 DEFAULTS = AgentSettings()
+EXAMPLES = """\b
+Examples:
+  runrig agent
+  runrig agent --master h1:5055,h2:5055 --work-dir /var/lib/runrig --attributes rack:a
+  runrig agent --resources "cpus:2;mem:1G" --runtime process
+"""
 
 
-@click.command()
+@click.command(epilog=EXAMPLES)
 @master_option
 @click.option(
     "--work-dir",
@@ -127,15 +134,9 @@ def agent(
     keep_sandboxes: float,
     log_format: str,
 ) -> None:
-    r"""Run an agent: it offers this host's resources through the master, and runs tasks.
+    """Run an agent: it offers this host's resources through the master, and runs tasks.
 
     Its tasks outlive it. Stopped, or killed, and started again with the same --work-dir it finds them again.
-
-    \b
-    Examples:
-      runrig agent
-      runrig agent --master h1:5055,h2:5055 --work-dir /var/lib/runrig --attributes rack:a
-      runrig agent --resources "cpus:2;mem:1G" --runtime process
     """
     configure_logs(log_format)
     if ports == "auto":
@@ -160,7 +161,6 @@ def agent(
                 resources=agent_resources(resources, _existing(work_dir)),
                 attributes=parse_attributes(attributes),
                 runtime=runtime,
-                docker_host=docker_host,
                 policy=Policy(
                     masters=addresses("--master", master),
                     allowed_volumes=tuple(str(directory) for directory in volumes),
@@ -169,6 +169,7 @@ def agent(
                 fetch=FetchSettings(SourceSettings(_directories("--allow-fetch", allow_fetches))),
                 sandboxes=SandboxSettings(gc_age_s=keep_sandboxes),
                 process=ProcessSettings(volume_roots=volumes),
+                docker=DockerSettings(docker_host, ContainerSettings(volume_roots=volumes)),
             )
         )
     )

@@ -77,7 +77,7 @@ async def _work(
 ) -> None:
     """Turn until somebody wants the agent to stop, or something fails."""
     fetcher = Fetcher(settings.fetch)
-    runs = TaskRuns(runtimes, sandboxes, fetcher, loop.tell, loop.now, settings.hostname, settings.runs)
+    runs = TaskRuns(runtimes, sandboxes, fetcher, loop.tell, settings.hostname, settings.runs)
     streams = MasterStreams(loop.tell, loop.is_behind, settings.stream)
     turning = asyncio.create_task(loop.run(runs, streams))
     collecting = asyncio.create_task(sandboxes.run())
@@ -114,7 +114,9 @@ def open_runtimes(settings: AgentSettings, opened: Opened) -> dict[RuntimeKind, 
     """Make the runtimes that the settings name."""
     runtimes: dict[RuntimeKind, Runtime] = {}
     if settings.runtime in ("docker", "auto"):
-        pass
+        from runrig_agent.runtimes.docker import DockerRuntime  # an agent without it starts sooner
+
+        runtimes[RuntimeKind.DOCKER] = DockerRuntime(settings.work_dir, opened.agent_id, settings.docker)
     if settings.runtime in ("process", "auto"):
         runtimes[RuntimeKind.PROCESS] = ProcessRuntime(settings.work_dir, settings.process)
     return runtimes

@@ -7,20 +7,36 @@ import contextlib
 import time
 from collections import deque
 from dataclasses import dataclass
-from typing import assert_never
+from typing import Protocol, assert_never
 
 import structlog
 
+from runrig.agents import Report
 from runrig_agent.checkpoint import Checkpoint
 from runrig_agent.core import commands, events
 from runrig_agent.core.agent import AgentCore
 from runrig_agent.core.effects import merged
-from runrig_agent.grpc_master import MasterStreams
 from runrig_agent.runtime import TaskKey
 from runrig_agent.sandbox_service import LivingTask
 from runrig_agent.task_runs import TaskRuns
 
 log = structlog.get_logger()
+
+
+class Streams(Protocol):
+    """The streams to masters, of which one is open at most."""
+
+    def open(self, session: int, master: str) -> None:
+        """Connect; the core is told StreamOpened or StreamClosed."""
+
+    def send(self, session: int, reports: tuple[Report, ...]) -> None:
+        """Queue reports on the stream of a session, if it is still open."""
+
+    def set_heartbeat(self, session: int, interval_s: float) -> None:
+        """Send an empty envelope when nothing else was sent for so long."""
+
+    def close(self, session: int, why: str) -> None:
+        """End the stream of a session; the core is told StreamClosed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +98,7 @@ class Loop:
         """Tell the core who it is; what follows from that is carried out in the first turn."""
         self._first = self.core.handle(event, self.now())
 
-    async def run(self, runs: TaskRuns, streams: MasterStreams) -> None:
+    async def run(self, runs: TaskRuns, streams: Streams) -> None:
         """Turn until the core wants to stop. A failure of checkpoint or core ends it, and with it the process."""
         self._runs = runs
         await self._carry_out(merged(self._first), runs, streams)
@@ -118,7 +134,7 @@ class Loop:
             todo.extend(self.core.handle(events.Tick(), now))
         return merged(todo)
 
-    async def _carry_out(self, todo: list[commands.Command], runs: TaskRuns, streams: MasterStreams) -> None:
+    async def _carry_out(self, todo: list[commands.Command], runs: TaskRuns, streams: Streams) -> None:
         for command in todo:
             match command:
                 case commands.Checkpoint():

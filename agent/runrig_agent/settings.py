@@ -13,6 +13,7 @@ from runrig.resources import NOTHING, Resources
 from runrig_agent.core.policy import Policy
 from runrig_agent.fetch import FetchSettings
 from runrig_agent.loop import LoopSettings
+from runrig_agent.runtimes.docker_settings import DockerSettings
 from runrig_agent.runtimes.process import ProcessSettings
 from runrig_agent.sandbox_service import SandboxServiceSettings
 from runrig_agent.sandboxes import SandboxSettings
@@ -47,9 +48,6 @@ class AgentSettings:
     runtime: str = "auto"
     """`docker`, `process` or `auto`, which is both: docker is used whenever an engine answers."""
 
-    docker_host: str = ""
-    """Where the engine is, such as unix:///run/docker.sock; empty: as DOCKER_HOST says, or the usual socket."""
-
     policy: Policy = field(default_factory=Policy)
     stream: StreamSettings = field(default_factory=StreamSettings)
     loop: LoopSettings = field(default_factory=LoopSettings)
@@ -58,3 +56,4 @@ class AgentSettings:
     sandboxes: SandboxSettings = field(default_factory=SandboxSettings)
     sandbox_service: SandboxServiceSettings = field(default_factory=SandboxServiceSettings)
     process: ProcessSettings = field(default_factory=ProcessSettings)
+    docker: DockerSettings = field(default_factory=DockerSettings)

@@ -55,7 +55,6 @@ class TaskRuns:
         sandboxes: Sandboxes,
         fetcher: Fetcher,
         tell: Tell,
-        now: Callable[[], float],
         hostname: str,
         settings: TaskRunSettings = TaskRunSettings(),
     ) -> None:
@@ -63,7 +62,6 @@ class TaskRuns:
         self._sandboxes = sandboxes
         self._fetcher = fetcher
         self._tell = tell
-        self._now = now
         self._hostname = hostname
         self._settings = settings
         self._health = HealthChecks(self._checked)

@@ -12,6 +12,7 @@ from typing import Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
@@ -32,6 +33,7 @@ from runrig_batch.core.questions import (
     Submitted,
 )
 from runrig_batch.core.views import JobSummary, Totals
+from runrig_batch.guard import Guard, is_loopback
 from runrig_batch.logs import Logs, Piece
 from runrig_batch.mind import Mind, ask
 from runrig_batch.settings import Settings
@@ -173,6 +175,7 @@ def app(mind: Mind, logs: Logs, settings: Settings) -> Starlette:
     """Return the ASGI application."""
     api = Api(mind, logs, settings)
     return Starlette(
+        middleware=[Middleware(Guard, is_local=is_loopback(settings.api.host))],
         routes=[
             Route("/v1/jobs", api.submit, methods=["POST"]),
             Route("/v1/jobs", api.list_jobs, methods=["GET"]),

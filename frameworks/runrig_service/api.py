@@ -306,9 +306,7 @@ async def _refused(_request: Request, error: Exception) -> Response:
 
 async def _malformed(_request: Request, error: Exception) -> Response:
     assert isinstance(error, Malformed)
-    return JSONResponse(
-        {"message": error.message} | ({"details": error.details} if error.details else {}), 400
-    )
+    return JSONResponse({"message": error.message} | ({"details": error.details} if error.details else {}), 400)
 
 
 async def _too_large(_request: Request, error: Exception) -> Response:

@@ -18,9 +18,7 @@ def prometheus_text(totals: Totals, is_connected: bool) -> tuple[bytes, str]:
     gauge("apps", "Apps", totals.apps)
     gauge("changes", "Apps whose last change is not complete", totals.changes)
     gauge("instances_wanted", "Instances that apps ask for", totals.wanted)
-    instances = Gauge(
-        "runrig_service_instances", "Instances by where they stand", ["state"], registry=registry
-    )
+    instances = Gauge("runrig_service_instances", "Instances by where they stand", ["state"], registry=registry)
     for state in ("waiting", "staged", "running", "healthy", "unhealthy", "unreachable", "stopping"):
         instances.labels(state).set(getattr(totals, state))
     return generate_latest(registry), CONTENT_TYPE_LATEST

@@ -31,6 +31,11 @@ class ApiSettings:
     hostname: str = "localhost"
     """The name under which clients reach this process, for `/v2/leader` and `/v2/info`."""
 
+    @property
+    def url(self) -> str:
+        """Return where it is reached on this host."""
+        return f"http://[{self.host}]:{self.port}" if ":" in self.host else f"http://{self.host}:{self.port}"
+
 
 @dataclass(frozen=True, slots=True)
 class Settings:

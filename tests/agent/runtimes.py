@@ -98,9 +98,7 @@ def order(
         ports=ports,
         volumes=volumes,
     )
-    return LaunchOrder(
-        key(task), spec, sandbox, tuple({"RUNRIG_SANDBOX": str(sandbox), **(env or {})}.items())
-    )
+    return LaunchOrder(key(task), spec, sandbox, tuple({"RUNRIG_SANDBOX": str(sandbox), **(env or {})}.items()))
 
 
 async def run(runtime: Runtime, launch: LaunchOrder) -> None:

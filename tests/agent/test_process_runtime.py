@@ -24,9 +24,7 @@ from tests.agent.runtimes import Listener, is_alive, key, order, run, text, unti
 TERM, KILL = Signal(signal.SIGTERM), Signal(signal.SIGKILL)
 CGROUPS = cgroups.detect("tests").names
 is_root = pytest.mark.skipif(os.geteuid() != 0, reason="changing the user takes root")
-limits_memory = pytest.mark.skipif(
-    not {"memory", cgroups.V2} & set(CGROUPS), reason="cgroups cannot limit memory here"
-)
+limits_memory = pytest.mark.skipif(not {"memory", cgroups.V2} & set(CGROUPS), reason="cgroups cannot limit memory here")
 
 
 class Agent:
@@ -109,10 +107,7 @@ async def test_an_end_is_told_after_the_launch_has_returned(agent: Agent) -> Non
 
 
 async def test_two_hundred_launches_at_once_all_start_and_end(agent: Agent) -> None:
-    orders = [
-        order(agent.folder, f"task-{number}", argv=("sh", "-c", f"exit {number % 100}"))
-        for number in range(200)
-    ]
+    orders = [order(agent.folder, f"task-{number}", argv=("sh", "-c", f"exit {number % 100}")) for number in range(200)]
 
     await asyncio.gather(*(agent.runtime.launch(each) for each in orders))
 
@@ -206,9 +201,7 @@ async def test_a_volume_is_a_link_in_the_sandbox(agent: Agent) -> None:
 
 
 async def test_a_polite_signal_lets_a_task_end_as_it_likes(agent: Agent) -> None:
-    polite = order(
-        agent.folder, "polite", "trap 'echo bye; exit 7' TERM; echo ready; while :; do sleep 0.01; done"
-    )
+    polite = order(agent.folder, "polite", "trap 'echo bye; exit 7' TERM; echo ready; while :; do sleep 0.01; done")
     await agent.runtime.launch(polite)
     await until(lambda: "ready" in text(polite), "the trap")
 
@@ -267,9 +260,7 @@ async def test_a_task_that_takes_more_memory_than_it_asked_for_is_out_of_memory(
     await agent.end()
 
 
-@pytest.mark.skipif(
-    "pids" not in CGROUPS and cgroups.V2 not in CGROUPS, reason="cgroups cannot limit pids here"
-)
+@pytest.mark.skipif("pids" not in CGROUPS and cgroups.V2 not in CGROUPS, reason="cgroups cannot limit pids here")
 async def test_a_fork_bomb_is_held_by_its_limit_and_killed_whole(tmp_path: Path) -> None:
     agent = Agent(tmp_path, use_cgroups=True)
     await agent.start()
@@ -324,9 +315,7 @@ async def test_a_link_in_place_of_a_log_is_never_followed(agent: Agent) -> None:
     await until(lambda: text(rogue, "stderr") != "", "the link")
     await agent.runtime.launch(noisy)
 
-    await until(
-        lambda: len(log_files(noisy.sandbox, "stdout")) > 2, "rotations, at the same time as the rogue's"
-    )
+    await until(lambda: len(log_files(noisy.sandbox, "stdout")) > 2, "rotations, at the same time as the rogue's")
     assert precious.stat().st_size == 10_000
     assert len(log_files(rogue.sandbox, "stdout")) == 1
 

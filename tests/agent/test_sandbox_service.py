@@ -461,8 +461,7 @@ async def test_requests_out_of_order_are_refused(
     async with grpc.aio.insecure_channel(serving.address) as channel:
         call = SandboxServiceStub(channel).Exec(iter(requests))
         with pytest.raises(grpc.aio.AioRpcError) as refused:
-            while await call.read() is not grpc.aio.EOF:
-                pass
+            [_ async for _ in call]
 
     assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert message in (refused.value.details() or "")

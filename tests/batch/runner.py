@@ -115,4 +115,4 @@ class Runner:
         logs = Logs(self.mind, self.sandboxes, self.files, self.settings.api)
         self.app = app(self.mind, logs, self.settings)
         transport = httpx.ASGITransport(self.app, raise_app_exceptions=True)
-        self.http = httpx.AsyncClient(transport=transport, base_url="http://batch")
+        self.http = httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8090")

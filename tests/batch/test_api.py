@@ -343,6 +343,16 @@ async def test_output_outlives_the_agent(runner: Runner) -> None:
     assert len(clipped) < 1100
 
 
+async def test_the_latest_output_of_an_index_that_pauses_is_that_of_its_failure(runner: Runner) -> None:
+    job_id = await submitted(runner, retries=1)
+    runner.cluster.launch()
+    runner.sandboxes.write("job-1.0.1", b"why it failed\n")
+    runner.sandboxes.end("job-1.0.1")
+    runner.cluster.fail("job-1.0.1")
+
+    assert (await runner.http.get(f"/v1/jobs/{job_id}/logs")).content == b"why it failed\n"
+
+
 async def test_output_of_an_agent_that_is_gone_is_said_to_be_missing(runner: Runner) -> None:
     job_id = await submitted(runner)
     runner.cluster.launch()
@@ -420,6 +430,32 @@ async def test_health_info_and_metrics(runner: Runner) -> None:
     metrics = (await runner.http.get("/metrics")).text
     assert 'runrig_batch_tasks{state="running"} 3.0' in metrics
     assert 'runrig_batch_attempts_ended_total{verdict="success"} 1.0' in metrics
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"origin": "http://evil.example"},
+        {"origin": "null"},
+        {"origin": "http://127.0.0.1:9999"},
+        {"host": "evil.example:8090", "origin": "http://evil.example:8090"},
+        {"host": "evil.example"},
+        {"host": "[::1"},
+        {"host": ""},
+    ],
+)
+async def test_a_web_page_cannot_submit_jobs(runner: Runner, headers: dict[str, str]) -> None:
+    response = await runner.http.post("/v1/jobs", json={"command": "true"}, headers=headers)
+
+    assert response.status_code == 403
+    assert not runner.cluster.wanted
+
+
+@pytest.mark.parametrize("host", ["localhost:8090", "127.0.0.1", "[::1]:8090"])
+async def test_this_machine_may_by_any_of_its_names(runner: Runner, host: str) -> None:
+    headers = {"host": host, "origin": f"http://{host}"}
+
+    assert (await runner.http.post("/v1/jobs", json={"command": "true"}, headers=headers)).status_code == 201
 
 
 async def test_a_method_that_is_not_there_is_refused_in_json(runner: Runner) -> None:

@@ -121,6 +121,12 @@ def test_submit_makes_a_task_of_each_line(server: Server, tmp_path: Path) -> Non
     assert [task["item"] for task in shown["tasks"]] == ["a b", "c"]
 
 
+def test_progress_is_shown_on_stderr_while_it_waits(server: Server) -> None:
+    result = call(server, "submit", "--array", "3", "--progress", "--", "exit", "0")
+
+    assert (result.stdout, result.exit_code) == ("exit-1\n", 0)
+
+
 def test_submit_exits_with_1_if_the_job_it_waited_for_failed(server: Server) -> None:
     assert call(server, "submit", "--wait", "--", "exit", "9").exit_code == 1
 

@@ -1,4 +1,4 @@
-"""`runrig dev` over fake parts: fake_dev.py DIR [restart|no-restart] [master|agent]=PORT[:MANNER]..."""
+"""`runrig dev` over fake parts: fake_dev.py DIR [restart|no-restart|endless] [master|agent]=PORT[:MANNER]..."""
 
 from __future__ import annotations
 
@@ -30,12 +30,17 @@ async def settled() -> None:
     say("settled")
 
 
+async def never() -> None:
+    say("tasks do not end")
+    await asyncio.Event().wait()
+
+
 async def end_tasks() -> None:
     say("tasks ended")
 
 
 def main() -> None:
-    directory, restarts, *words = sys.argv[1:]
+    directory, mode, *words = sys.argv[1:]
     file = ClusterFile(Path(directory))
     (file.directory / "logs").mkdir(parents=True, exist_ok=True)
     parts = []
@@ -44,11 +49,11 @@ def main() -> None:
         port, _, manner = rest.partition(":")
         parts.append(part(name, int(port), manner))
     settings = SupervisorSettings(
-        restarts=restarts == "restart", first_delay_s=0.05, longest_delay_s=0.2, stop_s=0.5, ready_s=20
+        restarts=mode != "no-restart", first_delay_s=0.05, longest_delay_s=0.2, stop_s=0.5, ready_s=20
     )
     with only_supervisor(file.directory):
         foreground = Foreground(parts, file.survivors(), file, settings, say)
-        asyncio.run(foreground.run(Acts(settled, lambda: say("announced"), end_tasks)))
+        asyncio.run(foreground.run(Acts(settled, lambda: say("announced"), never if mode == "endless" else end_tasks)))
 
 
 if __name__ == "__main__":

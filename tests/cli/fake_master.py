@@ -12,7 +12,7 @@ from typing import Any
 import grpc
 
 from runrig.v1 import operator_pb2 as pb
-from runrig.v1 import operator_pb2_grpc
+from runrig.v1 import operator_pb2_grpc, tasks_pb2
 
 
 @dataclass
@@ -26,6 +26,8 @@ class FakeMaster(operator_pb2_grpc.OperatorServiceServicer):
     tasks: list[pb.Task] = field(default_factory=list)
     leader: str = ""
     page: int = 2
+    immortal: tuple[str, ...] = ()
+    """Names of tasks that no kill ends."""
     told: list[object] = field(default_factory=list)
     address: str = ""
 
@@ -39,6 +41,11 @@ class FakeMaster(operator_pb2_grpc.OperatorServiceServicer):
             yield self
         finally:
             server.stop(None).wait()
+
+    def _kill(self, tasks: list[pb.Task]) -> None:
+        for task in tasks:
+            if task.name not in self.immortal and not 5 <= task.state <= 11:
+                task.state = tasks_pb2.TASK_KILLED
 
     def _lead(self, context: Any) -> None:
         if self.leader:
@@ -86,11 +93,14 @@ class FakeMaster(operator_pb2_grpc.OperatorServiceServicer):
         self._lead(context)
         self.told.append(request)
         [task] = [task for task in self.tasks if task.task_id == request.task_id]
-        return pb.KillTaskResponse(task=task)
+        answer = pb.KillTaskResponse(task=task)
+        self._kill([task])
+        return answer
 
     def TeardownFramework(self, request: pb.TeardownFrameworkRequest, context: Any) -> pb.TeardownFrameworkResponse:
         self._lead(context)
         self.told.append(request)
+        self._kill([task for task in self.tasks if task.framework_id == request.framework_id])
         return pb.TeardownFrameworkResponse()
 
     def DeactivateAgent(self, request: pb.DeactivateAgentRequest, context: Any) -> pb.DeactivateAgentResponse:

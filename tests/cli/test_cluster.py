@@ -118,7 +118,7 @@ def left_of(cluster: Cluster) -> list[str]:
 
 
 def test_a_cluster_starts_runs_a_command_and_leaves_nothing_behind(start: Start) -> None:
-    cluster = start("--agents", "2", "--kill-tasks")
+    cluster = start("--agents", "2")
     cluster.wait_ready()
 
     agents = json.loads(cluster.runrig("agents", "ls", "-o", "json"))
@@ -140,7 +140,7 @@ def test_a_cluster_starts_runs_a_command_and_leaves_nothing_behind(start: Start)
 
 
 def test_each_part_can_be_killed_and_started_by_hand_and_no_task_notices(start: Start) -> None:
-    cluster = start("--agents", "1", "--no-restart", "--kill-tasks")
+    cluster = start("--agents", "1", "--no-restart")
     cluster.wait_ready()
     cluster.runrig("batch", "submit", "--array", "3", "--cpus", "0.1", "--mem", "32M", "--", "sleep", "1000")
     before = {task["id"]: task["pid"] for task in cluster.running(3)}
@@ -177,8 +177,8 @@ def all_are_back(cluster: Cluster) -> bool:
     return all(agent["state"] == "ACTIVE" for agent in agents) and all(each["connected"] for each in frameworks)
 
 
-def test_tasks_outlive_a_cluster_with_a_directory_and_are_found_again(start: Start) -> None:
-    first = start("--agents", "1")
+def test_tasks_that_are_kept_are_found_again(start: Start) -> None:
+    first = start("--agents", "1", "--keep-tasks")
     first.wait_ready()
     first.runrig("batch", "submit", "--cpus", "0.1", "--mem", "32M", "--", "sleep", "1000")
     [task] = first.running(1)
@@ -186,7 +186,7 @@ def test_tasks_outlive_a_cluster_with_a_directory_and_are_found_again(start: Sta
     assert first.end() == 0, first.log.read_text()
     assert Path(f"/proc/{task['pid']}").exists()
 
-    second = start("--agents", "1", "--kill-tasks")
+    second = start("--agents", "1")
     second.wait_ready()
     [found] = second.running(1)
     assert (found["id"], found["pid"]) == (task["id"], task["pid"])

@@ -100,6 +100,27 @@ def test_all_parts_run_and_the_file_says_how_to_start_each(start: Start) -> None
     assert "listening on" in (dev.directory / "logs" / "agent-1.log").read_text()
 
 
+def test_a_signal_of_the_terminal_does_not_reach_the_parts(start: Start) -> None:
+    dev = start()
+    dev.until("announced")
+
+    sessions = [os.getsid(part["pid"]) for part in dev.parts().values()]
+
+    assert sessions == [part["pid"] for part in dev.parts().values()]
+
+
+def test_a_second_signal_ends_all_parts_at_once(start: Start) -> None:
+    dev = start("endless")
+    dev.until("announced")
+
+    dev.process.send_signal(signal.SIGINT)
+    dev.until("tasks do not end")
+    assert dev.end() == 0
+
+    assert "ending all parts at once: tasks may go on running" in dev.told.read_text()
+    assert [name for name, part in dev.parts().items() if find(part["command"]) is not None] == []
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_ends_tasks_and_all_parts(start: Start, number: signal.Signals) -> None:
     dev = start()

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import signal
-import socket
-import sys
 import urllib.request
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -15,99 +12,26 @@ from pathlib import Path
 import grpc
 import pytest
 
-from runrig.agents import Register, ShutdownFramework
+from runrig.agents import Register
 from runrig.ids import TaskId
 from runrig.offers import RefusalCode, StreamRefused
 from runrig.resources import Resources
 from runrig.tasks import CheckKind, Command, Fetch, HealthCheck, Reason, RuntimeKind, TaskSpec, TaskState
 from runrig.v1 import sandbox_pb2, sandbox_pb2_grpc
 from tests.edges.agent_master import DEADLINE_S, FRAMEWORK, FakeMaster
-
-
-def shell(task_id: str, script: str, **more: object) -> TaskSpec:
-    """Describe a process that runs a script."""
-    resources = Resources(cpu_millis=50, mem_mib=32)
-    return TaskSpec(TaskId(task_id), resources, command=Command(shell=script), **more)  # type: ignore[arg-type]
-
-
-class AgentProcess:
-    """`python -m runrig_agent` in a work directory."""
-
-    def __init__(self, master: FakeMaster, directory: Path) -> None:
-        self.master = master
-        self.directory = directory
-        self.http = f"127.0.0.1:{free_port()}"
-        self.process: asyncio.subprocess.Process | None = None
-
-    async def start(self, *flags: str) -> None:
-        """Start it, with the master it shall find."""
-        with (self.directory / "agent.log").open("ab") as log:
-            self.process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "runrig_agent", "--master", self.master.address),
-                *("--work-dir", str(self.directory / "work"), "--listen", "127.0.0.1:0", "--http", self.http),
-                *("--runtime", "process", "--resources", "cpus:8;mem:4G;disk:1G;ports:[31000-31010]"),
-                *("--hostname", "host-1", "--attributes", "rack:a", *flags),
-                stderr=log,
-                stdout=log,
-            )
-
-    async def kill(self, number: int = signal.SIGKILL) -> int:
-        """End it by a signal; return its exit code."""
-        assert self.process is not None
-        if self.process.returncode is None:
-            self.process.send_signal(number)
-        return await self.process.wait()
-
-    def readyz(self) -> tuple[int, dict[str, object]]:
-        """Ask whether it is ready."""
-        try:
-            with urllib.request.urlopen(f"http://{self.http}/readyz", timeout=5) as answer:
-                return answer.status, json.load(answer)
-        except urllib.error.HTTPError as error:
-            with error:
-                return error.code, json.load(error)
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port: int = server.getsockname()[1]
-        return port
+from tests.edges.agent_process import AgentProcess, end_warden, running_agent, running_master, shell
 
 
 @pytest.fixture
 async def master() -> AsyncIterator[FakeMaster]:
-    master = FakeMaster()
-    await master.start()
-    yield master
-    await master.stop()
+    async with running_master() as master:
+        yield master
 
 
 @pytest.fixture
 async def agent(master: FakeMaster, tmp_path: Path) -> AsyncIterator[AgentProcess]:
-    """Start an agent and see it registered; afterwards end it with all its tasks."""
-    agent = AgentProcess(master, tmp_path)
-    await agent.start()
-    try:
-        await master.registered()
+    async with running_agent(master, tmp_path) as agent:
         yield agent
-    finally:
-        if agent.process is not None and agent.process.returncode is None:
-            master.order(ShutdownFramework(FRAMEWORK))
-            await asyncio.sleep(0.2)
-        await agent.kill(signal.SIGTERM)
-        end_warden(tmp_path / "work")
-        sys.stdout.write((tmp_path / "agent.log").read_text())
-
-
-def end_warden(work_dir: Path) -> None:
-    """End what a test has left running."""
-    for process in Path("/proc").iterdir():
-        try:
-            words = (process / "cmdline").read_bytes().split(b"\0")
-        except OSError:
-            continue
-        if b"runrig_agent.warden" in words and str(work_dir / "warden").encode() in words:
-            os.kill(int(process.name), signal.SIGTERM)
 
 
 async def test_an_agent_registers_with_what_it_has(master: FakeMaster, agent: AgentProcess) -> None:

@@ -138,7 +138,9 @@ class Runner:
         )
         self.change(task_id, S.TASK_STAGING)
 
-    def change(self, task_id: TaskId, state: TaskState, healthy: bool | None = None, reason: Reason = Reason.NONE) -> None:
+    def change(
+        self, task_id: TaskId, state: TaskState, healthy: bool | None = None, reason: Reason = Reason.NONE
+    ) -> None:
         """Report a state of a task."""
         view = self.views[task_id]
         status = StatusUpdate(

@@ -29,9 +29,7 @@ BODIES: dict[str, st.SearchStrategy[Any]] = {
             "maximumOverCapacity": st.sampled_from([0, 0.5, 1]),
         }
     ),
-    "unreachableStrategy": st.sampled_from(
-        ["disabled", {}, {"inactiveAfterSeconds": 5, "expungeAfterSeconds": 20}]
-    ),
+    "unreachableStrategy": st.sampled_from(["disabled", {}, {"inactiveAfterSeconds": 5, "expungeAfterSeconds": 20}]),
     "healthChecks": st.sampled_from([[], [{"protocol": "TCP"}]]),
     "constraints": st.sampled_from([[], [["rack", "CLUSTER"]], [["hostname", "GROUP_BY"]]]),
     "killSelection": st.sampled_from(["YOUNGEST_FIRST", "OLDEST_FIRST"]),

@@ -246,7 +246,11 @@ def test_an_app_that_was_quiet_for_its_largest_delay_starts_from_the_first() -> 
 
 @pytest.mark.parametrize(
     "state, reason",
-    [(S.TASK_KILLED, Reason.KILLED_BY_OPERATOR), (S.TASK_LOST, Reason.AGENT_GONE), (S.TASK_DROPPED, Reason.LAUNCH_LOST)],
+    [
+        (S.TASK_KILLED, Reason.KILLED_BY_OPERATOR),
+        (S.TASK_LOST, Reason.AGENT_GONE),
+        (S.TASK_DROPPED, Reason.LAUNCH_LOST),
+    ],
 )
 def test_what_is_not_the_apps_fault_is_replaced_at_once(state: TaskState, reason: Reason) -> None:
     runner = given(backoffSeconds=60)

@@ -50,10 +50,7 @@ class Account:
             ("mem_mib", self._mem_mib, total.mem_mib, need.mem_mib),
             ("disk_mib", self._disk_mib, total.disk_mib, need.disk_mib),
             ("gpus", self._gpus, total.gpus, need.gpus),
-            *(
-                (f"{name} millis", self._custom[name], has.get(name, 0), amount)
-                for name, amount in need.custom
-            ),
+            *((f"{name} millis", self._custom[name], has.get(name, 0), amount) for name, amount in need.custom),
         ]
 
     def _add(self, resources: Resources, sign: int) -> None:

@@ -63,9 +63,7 @@ def _check_ports(spec: TaskSpec) -> None:
     for number, port in enumerate(spec.ports):
         if not ports_contain(spec.resources.ports, ((port.host_port, port.host_port),)):
             field = f"task {spec.task_id}.ports[{number}].host_port"
-            raise InvalidInput(
-                field, port.host_port, f"one of its resources, {ports_text(spec.resources.ports)}"
-            )
+            raise InvalidInput(field, port.host_port, f"one of its resources, {ports_text(spec.resources.ports)}")
 
 
 def _volume_problem(volume: Volume, allowed: tuple[str, ...]) -> str | None:

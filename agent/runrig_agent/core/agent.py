@@ -66,9 +66,7 @@ class AgentCore:
         self._ends = Ends(*shared, self._tombstones, self._account)
         self._starts = Starts(*shared, self._ends, self._runtimes)
         self._health = Health(self._updates, self._ends)
-        self._recovery = Recovery(
-            self._effects, self._tasks, self._account, self._runtimes, self._starts, self._ends
-        )
+        self._recovery = Recovery(self._effects, self._tasks, self._account, self._runtimes, self._starts, self._ends)
         self._launches = Launches(
             policy,
             self._effects,

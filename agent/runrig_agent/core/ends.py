@@ -73,9 +73,7 @@ class Ends:
             return
         if task.ending is not None:
             return
-        self._set_ending(
-            task, Ending(state, reason, message, self._grace_s(task, grace_ms), now, None, is_forgotten)
-        )
+        self._set_ending(task, Ending(state, reason, message, self._grace_s(task, grace_ms), now, None, is_forgotten))
         self._updates.add(task, TaskState.TASK_KILLING, reason, now, message)
         self._stop_checks(task)
         if task.phase is Phase.RUNNING:
@@ -162,9 +160,7 @@ class Ends:
             task.checks = []
             self._effects.do(StopHealthChecks(task.key))
 
-    def _end_before_start(
-        self, task: Task, reason: Reason, message: str, now: float, is_forgotten: bool
-    ) -> None:
+    def _end_before_start(self, task: Task, reason: Reason, message: str, now: float, is_forgotten: bool) -> None:
         if is_forgotten:
             task.ending = Ending(TaskState.TASK_KILLED, reason, message, 0.0, now, now, is_forgotten=True)
         if reason in _ASKED:

@@ -31,9 +31,7 @@ class Health:
             result.is_healthy = False
         self._tell(task, event.message, now)
         if check.max_consecutive_failures and result.failures >= check.max_consecutive_failures:
-            message = (
-                f"{check.kind.name.lower()} health check failed {result.failures} times: {event.message}"
-            )
+            message = f"{check.kind.name.lower()} health check failed {result.failures} times: {event.message}"
             self._ends.end(task, TaskState.TASK_FAILED, Reason.HEALTH_CHECK, message, now)
 
     def _tell(self, task: Task, message: str, now: float) -> None:

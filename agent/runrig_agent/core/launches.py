@@ -20,9 +20,7 @@ from runrig_agent.core.task import Phase, Task, TaskKey
 from runrig_agent.core.tombstones import Tombstones
 from runrig_agent.core.updates import Updates
 
-_KILLED_FIRST = LaunchRefused(
-    TaskState.TASK_KILLED, Reason.KILLED_BEFORE_LAUNCH, "its kill arrived before its launch"
-)
+_KILLED_FIRST = LaunchRefused(TaskState.TASK_KILLED, Reason.KILLED_BEFORE_LAUNCH, "its kill arrived before its launch")
 _REST = TaskId("")
 """Stands for all members of a group that have no verdict of their own."""
 
@@ -76,9 +74,7 @@ class Launches:
         refused = self._group_problem(order, new, unreadable, info, len(specs))
         if refused is not None:
             for spec in new:
-                self._refuse(
-                    self._take_in(order, spec, (), now), refused.get(spec.task_id, refused[_REST]), now
-                )
+                self._refuse(self._take_in(order, spec, (), now), refused.get(spec.task_id, refused[_REST]), now)
             return
         tasks = [self._take_in(order, spec, tuple(specs), now) for spec in new]
         for task in tasks:

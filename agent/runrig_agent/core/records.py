@@ -111,6 +111,4 @@ class DropTombstones:
     keys: tuple[TaskKey, ...]
 
 
-Change = (
-    PutLink | PutTask | PutEnding | PutUpdate | DropUpdate | PutAcknowledged | PutTombstone | DropTombstones
-)
+Change = PutLink | PutTask | PutEnding | PutUpdate | DropUpdate | PutAcknowledged | PutTombstone | DropTombstones

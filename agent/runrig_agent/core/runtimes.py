@@ -18,8 +18,7 @@ class Runtimes:
 
     def __init__(self, effects: Effects, tasks: dict[TaskKey, Task]) -> None:
         self.problems: dict[RuntimeKind, str] = {
-            kind: f"this agent runs no such tasks; start it with --runtime {kind.name.lower()} or auto"
-            for kind in _ALL
+            kind: f"this agent runs no such tasks; start it with --runtime {kind.name.lower()} or auto" for kind in _ALL
         }
         self._effects = effects
         self._tasks = tasks
@@ -29,9 +28,7 @@ class Runtimes:
     @property
     def available(self) -> tuple[RuntimeKind, ...]:
         """Return those that can be used now."""
-        return tuple(
-            kind for kind in self._configured if kind not in self.problems and kind not in self._asked
-        )
+        return tuple(kind for kind in self._configured if kind not in self.problems and kind not in self._asked)
 
     @property
     def problems_of_launch(self) -> dict[RuntimeKind, str]:

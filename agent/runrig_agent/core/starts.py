@@ -114,9 +114,7 @@ class Starts:
         if was_uncertain:
             self._effects.do(AdoptTask(task.key, task.spec))
         if task.ending is None and task.state in (TaskState.TASK_STAGING, TaskState.TASK_STARTING):
-            self._updates.add(
-                task, TaskState.TASK_RUNNING, Reason.NONE, now, at_unix_ms=start.started_at_unix_ms
-            )
+            self._updates.add(task, TaskState.TASK_RUNNING, Reason.NONE, now, at_unix_ms=start.started_at_unix_ms)
         if task.early_end is not None:
             self._ends.ended(task, task.early_end, now)
         elif task.ending is not None:
@@ -145,9 +143,7 @@ class Starts:
 
     def _launch_together(self, task: Task) -> None:
         """Launch a task, or all of its group as soon as the last of them is ready."""
-        group = [
-            self._tasks[key] for key in ((task.key[0], each) for each in task.group) if key in self._tasks
-        ]
+        group = [self._tasks[key] for key in ((task.key[0], each) for each in task.group) if key in self._tasks]
         together = group or [task]
         if any(each.phase in (Phase.HELD, Phase.PREPARING) for each in together):
             return

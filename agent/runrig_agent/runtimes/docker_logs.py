@@ -1,9 +1,12 @@
 """What containers print, brought into their sandboxes: each line once, and all before an end is told.
 
-The engine is followed over one connection for each running container, on the event loop: no threads. Lines
-come with timestamps. How far they were written is noted beside, together with the size that the file then
-had: after a restart of the agent what was written later is cut off and asked for again, so that nothing is
-lost and nothing stands twice.
+The engine is followed over one connection for each running container, on the event loop: no threads. Lines come
+with timestamps. How far they were written is noted beside, together with the size that the file then had: after a
+restart of the agent what was written later is cut off and asked for again, so that nothing is lost or stands twice.
+
+What the engine itself loses cannot be had: a container that prints and ends while its engine is dead leaves none of
+that (seen with 20.10 and live-restore), and one that prints more than the engine's own log files hold, while its
+agent is away, loses the oldest.
 """
 
 from __future__ import annotations

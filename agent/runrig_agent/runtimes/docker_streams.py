@@ -125,21 +125,18 @@ class EngineStream:
 
     async def data(self) -> AsyncIterator[bytes]:
         """Yield the answer as it comes in, to its end; raises Unavailable when it is cut off."""
+        chunks = _Chunks() if self._is_chunked else None
         try:
-            if not self._is_chunked:
-                while data := await self._reader.read(_CHUNK_BYTES):
-                    yield data
-                return
-            while size := int((await self._reader.readline()).split(b";")[0] or b"x", 16):
-                while size:
-                    data = await self._reader.read(min(size, _CHUNK_BYTES))
-                    if not data:
-                        raise Unavailable("the engine hung up")
-                    size -= len(data)
-                    yield data
-                await self._reader.readexactly(2)
-        except (OSError, asyncio.IncompleteReadError, ValueError) as error:
+            while data := await self._reader.read(_CHUNK_BYTES):
+                payload = data if chunks is None else chunks.feed(data)
+                if payload:
+                    yield payload
+                if chunks is not None and chunks.is_complete:
+                    return
+        except (OSError, ValueError) as error:
             raise Unavailable(f"the engine hung up: {error}") from error
+        if chunks is not None:
+            raise Unavailable("the engine hung up")
 
     async def lines(self) -> AsyncIterator[dict[str, Any]]:
         """Yield JSON objects, one a line."""
@@ -172,6 +169,42 @@ class EngineStream:
         """Say that nothing more will be written."""
         if self._writer.can_write_eof():
             self._writer.write_eof()
+
+
+class _Chunks:
+    """Takes the chunks of HTTP apart, many at once: the engine makes one of each line of a log."""
+
+    def __init__(self) -> None:
+        self.is_complete = False
+        self._rest = b""
+        self._left = 0
+
+    def feed(self, data: bytes) -> bytes:
+        """Return what `data` holds beside sizes and line ends; raises ValueError."""
+        data = self._rest + data
+        payload: list[bytes] = []
+        at = 0
+        while True:
+            if self._left > 2:  # what is left of a chunk, with the line end behind it
+                piece = data[at : at + self._left - 2]
+                payload.append(piece)
+                at += len(piece)
+                self._left -= len(piece)
+            if self._left:
+                if self._left > 2 or len(data) - at < 2:
+                    break
+                at, self._left = at + 2, 0
+            end = data.find(b"\r\n", at)
+            if end < 0:
+                break
+            size = int(data[at:end].split(b";")[0], 16)
+            at = end + 2
+            if size == 0:
+                self.is_complete = True
+                break
+            self._left = size + 2
+        self._rest = data[at:]
+        return b"".join(payload)
 
 
 def _unpacked(buffer: bytearray) -> tuple[list[tuple[int, bytes]], int]:

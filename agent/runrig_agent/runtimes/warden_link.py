@@ -17,12 +17,15 @@ from typing import Any, TypeAlias
 import structlog
 
 from runrig.errors import RunrigError, Unavailable
-from runrig_agent.warden import PROTOCOL_VERSION
+from runrig_agent.warden import PROTOCOL_VERSION, TOKEN_VARIABLE
 
 log = structlog.get_logger()
 
 _Answers: TypeAlias = "asyncio.Queue[dict[str, Any] | None]"
 """Answers to one request; None: the connection is gone."""
+
+_ENVIRONMENT = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", TOKEN_VARIABLE)
+"""What a warden is given of the agent's environment: it lives longer, and should not keep the agent's secrets."""
 
 _LINE_LIMIT = 16 << 20
 _RETRY_S = 0.02
@@ -187,6 +190,7 @@ class WardenLink:
             stderr=asyncio.subprocess.PIPE,
             start_new_session=True,
             cwd="/",
+            env={name: os.environ[name] for name in _ENVIRONMENT if name in os.environ},
         )
         _, complaint = await process.communicate()
         if process.returncode != 0:

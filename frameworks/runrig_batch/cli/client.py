@@ -112,14 +112,19 @@ class Client:
 
     def resolve(self, given: str) -> str:
         """Return the id of the one job whose id is `given` or begins with it."""
-        found = [job["id"] for job in self.jobs((), prefix=given, most=1000)] if given else []
-        if given in found or len(found) == 1:
-            return given if given in found else str(found[0])
+        found = [str(job["id"]) for job in self.jobs((), prefix=given, most=1000)] if given else []
+        if len(found) == 1:
+            return found[0]
+        if given in found or (found and self._is_there(given)):
+            return given
         if not found:
             problem = f"there is no job {given!r}; `runrig batch ls --all` lists those there are"
             raise Failure(problem, EXIT_NOT_FOUND)
         some = ", ".join(found[:3]) + (f" and {len(found) - 3} more" if len(found) > 3 else "")
         raise Failure(f"job: {given!r} may mean {some}; write more of it", EXIT_USAGE)
+
+    def _is_there(self, job_id: str) -> bool:
+        return self._http.get(f"/v1/jobs/{_quoted(job_id)}", params={"limit": 1}).status_code == 200
 
     def _call(self, method: str, path: str, **kwargs: Any) -> Json:
         response = self._http.request(method, path, **kwargs)

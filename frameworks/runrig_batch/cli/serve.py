@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
-from ipaddress import ip_address
 from pathlib import Path
 
 import click
@@ -68,10 +67,11 @@ def serve(
     Stop it with Ctrl-C or SIGTERM whenever you like: tasks run on, and with the same --data-dir it takes them
     up again.
     """
+    from runrig_batch.guard import is_loopback
     from runrig_batch.server import serve as serve_forever
 
     host, port = _address("--listen", listen)
-    if not allow_remote and not _is_local(host):
+    if not allow_remote and not is_loopback(host):
         raise InvalidInput("--listen", listen, "an address of this machine only, or any with --allow-remote")
     roles = tuple(checked_role("--role", each) for each in role)
     settings = Settings(
@@ -92,10 +92,3 @@ def _address(field: str, text: str) -> tuple[str, int]:
     if not separator or not port.isdecimal() or int(port) > 65535:
         raise InvalidInput(field, text, "host:port, such as 127.0.0.1:8090")
     return host.strip("[]"), int(port)
-
-
-def _is_local(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

@@ -132,8 +132,8 @@ def sight_of(run: JobRun, question: FindTask, outputs: OutputQueue) -> TaskSight
 
 
 def _latest(row: IndexRow) -> int:
-    """Return the attempt under way, or the last that there was: an index that ended has no next one."""
-    if not row.state.has_ended or not row.attempts:
+    """Return the attempt that runs, or the last that ran; if there was none, the one that is due."""
+    if row.task_state is not None or not row.attempts:
         return row.number
     return max(each.number for each in row.attempts)
 

@@ -26,12 +26,13 @@ class OutputQueue:
     """Ended tasks whose output has not been collected, in the order in which they ended."""
 
     def __init__(self) -> None:
-        self._numbered: dict[TaskId, tuple[int, Output]] = {}
-        self._count = 0
+        self._numbers: dict[TaskId, int] = {}
+        self._by_number: dict[int, Output] = {}
+        self._newest = 0
 
     def __len__(self) -> int:
         """Return how many are waiting."""
-        return len(self._numbered)
+        return len(self._numbers)
 
     def restore(self, outputs: dict[TaskId, Output]) -> None:
         """Take up what was durable."""
@@ -40,12 +41,12 @@ class OutputQueue:
 
     def find(self, task_id: TaskId) -> Output | None:
         """Return the output of a task if it is still to be fetched."""
-        found = self._numbered.get(task_id)
-        return found[1] if found else None
+        number = self._numbers.get(task_id)
+        return None if number is None else self._by_number[number]
 
     def ended(self, task: TaskView, now: float) -> list[Decision]:
         """Note a task that ended on an agent that can be asked."""
-        if not task.agent_address or task.state in _NEVER_STARTED or task.task_id in self._numbered:
+        if not task.agent_address or task.state in _NEVER_STARTED or task.task_id in self._numbers:
             return []
         output = Output(task.task_id, task.agent_id, task.agent_address, now)
         self._add(output)
@@ -53,24 +54,27 @@ class OutputQueue:
 
     def collected(self, task_id: TaskId) -> list[Decision]:
         """Forget output that is kept now, or lost."""
-        return [Delete(f"{OUTPUT}{task_id}")] if self._numbered.pop(task_id, None) else []
+        number = self._numbers.pop(task_id, None)
+        if number is None:
+            return []
+        del self._by_number[number]
+        return [Delete(f"{OUTPUT}{task_id}")]
 
     def of_job(self, job_id: JobId) -> list[TaskId]:
         """Name the tasks of a job whose output is still to be fetched."""
-        return [task_id for task_id in self._numbered if task_id.startswith(f"{job_id}.")]
+        return [task_id for task_id in self._numbers if task_id.startswith(f"{job_id}.")]
 
     def page(self, question: NextOutputs) -> OutputPage:
         """Return the next ones."""
         found: list[Output] = []
-        upto = question.after
-        for number, output in self._numbered.values():
-            if number > question.after:
-                found.append(output)
-                upto = number
-            if len(found) >= question.limit:
-                break
-        return OutputPage(tuple(found), upto)
+        number = question.after
+        while number < self._newest and len(found) < question.limit:
+            number += 1
+            if number in self._by_number:
+                found.append(self._by_number[number])
+        return OutputPage(tuple(found), number)
 
     def _add(self, output: Output) -> None:
-        self._count += 1
-        self._numbered[output.task_id] = (self._count, output)
+        self._newest += 1
+        self._numbers[output.task_id] = self._newest
+        self._by_number[self._newest] = output

@@ -103,7 +103,7 @@ class JobRun:
         if index not in self.open and attempt == 1:
             self._open(Progress(index), Phase.READY)
         progress = self.open.get(index)
-        if progress is None:
+        if progress is None or progress.number != attempt:
             return None
         self._alive(progress, task, now)
         return None if self.is_killed else want_of(self.job, index, attempt)
@@ -135,7 +135,7 @@ class JobRun:
         if task.state is None or self.has_ended:
             return []
         progress = self.open.get(index)
-        if progress is None:
+        if progress is None or progress.number != attempt:
             return self._overtaken(progress, attempt, task, now)
         return self._ended(progress, task, now) if task.state.is_terminal else self._alive(progress, task, now)
 

@@ -110,9 +110,7 @@ def _rounded_up(amount: float) -> int:
 
 
 def _kills_oldest_first(fields: Fields) -> bool:
-    return (
-        fields.choice("killSelection", "YOUNGEST_FIRST", ("YOUNGEST_FIRST", "OLDEST_FIRST")) == "OLDEST_FIRST"
-    )
+    return fields.choice("killSelection", "YOUNGEST_FIRST", ("YOUNGEST_FIRST", "OLDEST_FIRST")) == "OLDEST_FIRST"
 
 
 def _resolved(app_id: str, path: str) -> str:
@@ -130,9 +128,7 @@ def _check_whole(fields: Fields, app: App) -> None:
     if app.cmd and app.args:
         fields.problems.add("/", "AppDefinition must contain one of 'cmd' or 'args', not both")
     if not (app.cmd or app.args or app.is_containerized):
-        fields.problems.add(
-            "/", "AppDefinition must either contain one of 'cmd' or 'args', and/or a 'container'"
-        )
+        fields.problems.add("/", "AppDefinition must either contain one of 'cmd' or 'args', and/or a 'container'")
     if app.network is not NetworkKind.HOST and not app.is_containerized:
         fields.problems.add("/networks", "must be the host's for an app without an image")
     if fields.text("executor") not in ("", "//cmd"):

@@ -40,13 +40,9 @@ def read_container(container: Fields | None) -> AppContainer | None:
 
 def _image(docker: Fields) -> Image:
     docker.refuse_unless_empty("privileged", "Runrig runs no privileged containers")
-    docker.refuse_unless_empty(
-        "pullConfig", "secrets are not; let the agents' engines log in to the registry"
-    )
+    docker.refuse_unless_empty("pullConfig", "secrets are not; let the agents' engines log in to the registry")
     docker.refuse_unless_empty("credential", "let the agents' engines log in to the registry")
-    parameters = [
-        (each.text("key", is_required=True), each.text("value")) for each in docker.objects("parameters")
-    ]
+    parameters = [(each.text("key", is_required=True), each.text("value")) for each in docker.objects("parameters")]
     name = docker.text("image", is_required=True)
     if name and not name.strip():
         docker.refuse("image", "must not be empty")
@@ -85,9 +81,7 @@ def read_check(check: Fields, number_of_ports: int) -> AppCheck:
 
 def _port_index(check: Fields, number_of_ports: int) -> int:
     if number_of_ports == 0:
-        check.problems.add(
-            f"{check.path}/portIndex", "needs a port, and the app has none: define one, or give port"
-        )
+        check.problems.add(f"{check.path}/portIndex", "needs a port, and the app has none: define one, or give port")
         return 0
     index = check.whole("portIndex", 0)
     if index >= number_of_ports:
@@ -124,19 +118,13 @@ def read_constraints(app: Fields) -> tuple[AppConstraint, ...]:
                 app.problems.add(path, f"{problem}; got {shown(item)}")
             found.append(constraint)
         else:
-            app.problems.add(
-                path, f"must be [field, operator] or [field, operator, value]; got {shown(item)}"
-            )
+            app.problems.add(path, f"must be [field, operator] or [field, operator, value]; got {shown(item)}")
     return tuple(found)
 
 
 def _constraint_problem(constraint: AppConstraint) -> str | None:
     operator, value = constraint.operator, constraint.value
-    if (
-        not constraint.field.strip()
-        or len(constraint.field) > _MAX_PATTERN
-        or not constraint.field.isprintable()
-    ):
+    if not constraint.field.strip() or len(constraint.field) > _MAX_PATTERN or not constraint.field.isprintable():
         return "field must be the name of an attribute, or hostname"
     if operator not in OPERATORS:
         return f"operator must be one of {', '.join(OPERATORS)}"

@@ -56,9 +56,7 @@ def read_ports(app: Fields, container: Fields | None, network: NetworkKind) -> t
     mappings = _mappings(container)
     if network is NetworkKind.HOST:
         if mappings is not None and mappings[0].items(mappings[1]):
-            app.problems.add(
-                "/container/portMappings", "must be empty on the host's network: use portDefinitions"
-            )
+            app.problems.add("/container/portMappings", "must be empty on the host's network: use portDefinitions")
         ports = _host_ports(app)
     else:
         if app.items("portDefinitions"):
@@ -101,9 +99,7 @@ def _mappings(container: Fields | None) -> tuple[Fields, str] | None:
     return (docker, "portMappings")
 
 
-def _container_ports(
-    app: Fields, mappings: tuple[Fields, str] | None, network: NetworkKind
-) -> tuple[AppPort, ...]:
+def _container_ports(app: Fields, mappings: tuple[Fields, str] | None, network: NetworkKind) -> tuple[AppPort, ...]:
     most = app.problems.limits.ports
     if mappings is not None:
         return tuple(_mapping(each, network) for each in mappings[0].objects(mappings[1], most))
@@ -128,6 +124,7 @@ def _mapping(fields: Fields, network: NetworkKind) -> AppPort:
 
 def _discovered(fields: Fields) -> AppPort:
     return AppPort(
+        host_port=None,
         container_port=fields.whole("number", 0, 0, MAX_PORT),
         name=_name(fields),
         protocol=_protocol(fields),

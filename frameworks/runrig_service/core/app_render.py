@@ -30,9 +30,7 @@ def render_app(app: App) -> JsonObject:
         "disk": app.disk_mib,
         "gpus": app.gpus,
         "labels": dict(app.labels),
-        "constraints": [
-            [each.field, each.operator, *([each.value] if each.value else [])] for each in app.constraints
-        ],
+        "constraints": [[each.field, each.operator, *([each.value] if each.value else [])] for each in app.constraints],
         "networks": [_network(each) for each in app.networks],
         "requirePorts": app.require_ports,
         "fetch": [
@@ -143,9 +141,7 @@ def _mapping(port: AppPort) -> JsonObject:
 
 
 def _port_name(port: AppPort) -> JsonObject:
-    return {"protocol": port.protocol, "labels": dict(port.labels)} | without_empty(
-        {"name": port.name or None}
-    )
+    return {"protocol": port.protocol, "labels": dict(port.labels)} | without_empty({"name": port.name or None})
 
 
 def _network(network: Network) -> JsonObject:

@@ -13,7 +13,6 @@ from runrig_service.core.rollout import Counts, step
 from runrig_service.core.selection import select, value_of
 from runrig_service.core.state import State
 
-
 MAX_STEPS = 10
 """More than any app needs to come to rest: two were the most seen."""
 

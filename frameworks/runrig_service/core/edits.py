@@ -43,9 +43,7 @@ def create_app(state: State, question: CreateApp, now_ms: int) -> Edit:
     if state.apps.find(app.app_id) is not None:
         raise AppExists(app.app_id)
     [definition] = _checked_new(state, [app], now_ms)
-    return Edit(
-        render_with_counts(definition, []), [*state.apps.put(definition, ())], touched=[definition.app.app_id]
-    )
+    return Edit(render_with_counts(definition, []), [*state.apps.put(definition, ())], touched=[definition.app.app_id])
 
 
 def change_apps(state: State, question: ChangeApps, now_ms: int) -> Edit:
@@ -65,9 +63,7 @@ def change_apps(state: State, question: ChangeApps, now_ms: int) -> Edit:
             _replace(state, definition, edit)
     last = definitions[names[-1]] if names else None
     version = text_of(last.version_ms if last else now_ms)
-    edit.value = Changed(
-        version, deployment_id(names[-1] if names else "/", version), tuple(e.app_id for e in new)
-    )
+    edit.value = Changed(version, deployment_id(names[-1] if names else "/", version), tuple(e.app_id for e in new))
     return edit
 
 
@@ -105,9 +101,7 @@ def stop_tasks(state: State, question: StopTasks, now_ms: int) -> Edit:
     for name in names:
         current = state.apps.find(name)
         if current is not None and counts[name]:
-            definition = _next(
-                state, current.app.scaled(max(0, current.app.instances - counts[name])), now_ms
-            )
+            definition = _next(state, current.app.scaled(max(0, current.app.instances - counts[name])), now_ms)
             version_ms = definition.version_ms
             edit.decisions += state.apps.put(definition, state.instances.versions(name))
     edit.value = _changed(names[-1] if names else "/", version_ms)
@@ -171,9 +165,7 @@ def _rolled_back(state: State, current: Definition, version: object) -> App:
         )
     app = state.apps.version(app_id, version_ms)
     if app is None:
-        raise Missing(
-            "version", text_of(version_ms), f"App '{app_id}' does not exist in version {text_of(version_ms)}"
-        )
+        raise Missing("version", text_of(version_ms), f"App '{app_id}' does not exist in version {text_of(version_ms)}")
     return app
 
 

@@ -42,9 +42,7 @@ def variable_name(text: str) -> str:
 
 def _labels(labels: Pairs) -> dict[str, str]:
     short = {variable_name(key): value for key, value in labels if len(value) < MAX_LABEL_VALUE}
-    return {"MARATHON_APP_LABELS": " ".join(short)} | {
-        f"MARATHON_APP_LABEL_{key}": each for key, each in short.items()
-    }
+    return {"MARATHON_APP_LABELS": " ".join(short)} | {f"MARATHON_APP_LABEL_{key}": each for key, each in short.items()}
 
 
 def _container_ports(app: App) -> dict[str, str]:

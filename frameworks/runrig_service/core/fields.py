@@ -175,13 +175,11 @@ class Fields:
             return ()
         pairs = []
         for key in fields.names():
-            if not key or len(key) > MAX_KEY_LENGTH or not _is_unicode(key) or "\0" in key:
-                self.problems.add(
-                    f"{self.path}/{name}",
-                    f"keys must have 1 to {MAX_KEY_LENGTH} characters; got {shown(key)}",
-                )
-            else:
+            if key and len(key) <= MAX_KEY_LENGTH and key.isprintable():
                 pairs.append((key, fields.text(key)))
+            else:
+                message = f"keys must have 1 to {MAX_KEY_LENGTH} printable characters; got {shown(key)}"
+                self.problems.add(f"{self.path}/{name}", message)
         return tuple(sorted(pairs))
 
     def refuse_unless_empty(self, name: str, why: str) -> None:

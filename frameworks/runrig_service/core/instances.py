@@ -60,9 +60,7 @@ class Instances:
         for _ in range(count):
             self._last_number += 1
             task_id = instance_id(app.app_id, version, self._last_number)
-            instance = Instance(
-                task_id, app.app_id, definition.version_ms, now_ms, bool(app.health_checks), gathered
-            )
+            instance = Instance(task_id, app.app_id, definition.version_ms, now_ms, bool(app.health_checks), gathered)
             self._add(instance)
             made.append(instance)
         return [

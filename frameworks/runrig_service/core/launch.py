@@ -52,13 +52,9 @@ def want(app: App, task_id: TaskId, version: str, policy: Policy, gathered: Valu
     """Return one instance of `app`; all instances of an app are one group, whatever their versions."""
     return Want(
         spec=_spec(app, task_id, version),
-        ports=tuple(
-            _port_want(app, port) for port in app.ports if port.host_port is not None or _is_host(app)
-        ),
+        ports=tuple(_port_want(app, port) for port in app.ports if port.host_port is not None or _is_host(app)),
         constraints=tuple(
-            _constraint(each, gathered or {})
-            for each in app.constraints
-            if not _is_open(each, gathered or {})
+            _constraint(each, gathered or {}) for each in app.constraints if not _is_open(each, gathered or {})
         ),
         group=app.app_id,
         role=app.role if app.role in policy.roles else policy.roles[0],
@@ -73,9 +69,7 @@ def attribute_of(field: str) -> str:
 
 def gathering_attributes(app: App) -> tuple[str, ...]:
     """Return the attributes on whose value, whichever comes first, all instances gather."""
-    return tuple(
-        attribute_of(each.field) for each in app.constraints if each.operator == "CLUSTER" and not each.value
-    )
+    return tuple(attribute_of(each.field) for each in app.constraints if each.operator == "CLUSTER" and not each.value)
 
 
 def check_launchable(app: App, policy: Policy) -> None:
@@ -135,9 +129,7 @@ def _port_want(app: App, port: AppPort) -> PortWant:
     else:
         asked = port.container_port
         host_port = port.host_port or 0
-    return PortWant(
-        host_port, port.container_port, port.name, port.protocol, (f"PORT_{asked}",) if asked else ()
-    )
+    return PortWant(host_port, port.container_port, port.name, port.protocol, (f"PORT_{asked}",) if asked else ())
 
 
 def _check(app: App, check: AppCheck) -> HealthCheck:

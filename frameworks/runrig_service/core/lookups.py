@@ -65,9 +65,7 @@ def _show_version(state: State, question: ShowVersion) -> JsonObject:
     version_ms = instant_of(question.version)
     app = state.apps.version(app_id, version_ms) if version_ms is not None else None
     if app is None or version_ms is None:
-        raise Missing(
-            "version", question.version, f"App '{app_id}' does not exist in version {question.version[:80]}"
-        )
+        raise Missing("version", question.version, f"App '{app_id}' does not exist in version {question.version[:80]}")
     return render_app(app) | {"version": text_of(version_ms)}
 
 
@@ -77,11 +75,7 @@ def _list_tasks(state: State, question: ListTasks) -> list[JsonObject]:
     else:
         state.app(question.app_id)
         instances = state.instances.of(question.app_id)
-    return [
-        render_task(state, each)
-        for each in instances
-        if not each.is_waiting and _is_in(each, question.states)
-    ]
+    return [render_task(state, each) for each in instances if not each.is_waiting and _is_in(each, question.states)]
 
 
 def _is_in(instance: Instance, states: frozenset[str]) -> bool:

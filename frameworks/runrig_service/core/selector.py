@@ -35,9 +35,7 @@ def parse_selector(text: str) -> Selector:
         conditions.append(_condition(match))
         position = match.end()
     if position < len(text):
-        allowed = (
-            "conditions such as `a==b`, `a!=b`, `a in (b, c)`, `a notin (b, c)`, `a`, `!a`, joined by commas"
-        )
+        allowed = "conditions such as `a==b`, `a!=b`, `a in (b, c)`, `a notin (b, c)`, `a`, `!a`, joined by commas"
         raise InvalidApp({"/label": (f"must be {allowed}; got {ascii(text)[:80]}",)})
     return lambda labels: all(each(labels) for each in conditions)
 

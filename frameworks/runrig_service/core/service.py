@@ -53,9 +53,7 @@ class Service:
         self._wakes: dict[str, int] = {}
         self._told_ms: int | None = None
 
-    def restore(
-        self, entries: Mapping[str, bytes], tasks: Mapping[TaskId, TaskView], now: float
-    ) -> list[Decision]:
+    def restore(self, entries: Mapping[str, bytes], tasks: Mapping[TaskId, TaskView], now: float) -> list[Decision]:
         """Take up what was durable; ask again for all that should run, and stop again what should not."""
         kinds: dict[str, dict[str, bytes]] = defaultdict(dict)
         for key, value in entries.items():
@@ -129,6 +127,7 @@ class Service:
         return decisions
 
     def _woken(self, now_ms: int) -> list[Decision]:
+        self._told_ms = None
         due = [app_id for app_id, at_ms in self._wakes.items() if at_ms <= now_ms]
         decisions: list[Decision] = []
         for app_id in due:

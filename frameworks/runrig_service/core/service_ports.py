@@ -39,6 +39,4 @@ def _free(taken: Iterable[int], policy: Policy) -> int:
     for number in range(first, last + 1):
         if number not in taken:
             return number
-    raise InvalidApp(
-        {"/portDefinitions": (f"no service port is free from {first} to {last}: choose others",)}
-    )
+    raise InvalidApp({"/portDefinitions": (f"no service port is free from {first} to {last}: choose others",)})

@@ -65,9 +65,9 @@ class Ending:
 )
 @click.option("--no-restart", is_flag=True, help="Leave dead what dies, and notice when it is started by hand.")
 @click.option(
-    "--keep-tasks/--kill-tasks",
-    default=None,
-    help="At the end leave tasks running, or end them.  [default: keep with --data-dir, otherwise kill]",
+    "--keep-tasks",
+    is_flag=True,
+    help="Leave tasks running at the end; the next cluster in the same --data-dir finds them.",
 )
 @click.option(
     "--hosts",
@@ -83,13 +83,13 @@ def dev(
     data_dir: Path | None,
     ports: str,
     no_restart: bool,
-    keep_tasks: bool | None,
+    keep_tasks: bool,
     hosts: int | None,
 ) -> None:
     """Run a whole cluster on this machine, in the foreground.
 
-    A master, agents and both frameworks, one process each. What dies is started again. Ctrl-C ends it all:
-    tasks too, unless --data-dir or --keep-tasks is given, in which case the same command finds them again.
+    A master, agents and both frameworks, one process each. What dies is started again. Ctrl-C ends it all,
+    tasks too; with --data-dir the same command later starts again what apps and jobs were there.
 
     DIR/cluster.json lists the parts with their commands, DIR/logs has what they say.
 
@@ -99,7 +99,7 @@ def dev(
       runrig dev --agents 3 --data-dir ~/cluster --ports auto
       runrig dev --hosts 3
     """  # noqa: D301  (click wants a real backspace)
-    ending = Ending(data_dir is not None if keep_tasks is None else keep_tasks, data_dir is None)
+    ending = Ending(keep_tasks, is_temporary=data_dir is None)
     settings = SupervisorSettings(restarts=not no_restart)
     count = agents if agents is not None else (0 if hosts else 3)
     with ExitStack() as stack:
@@ -227,6 +227,6 @@ def _farewell(directory: Path, ending: Ending) -> None:
         return
     command = f"runrig dev --data-dir {shlex.quote(str(directory))}"
     if ending.keep_tasks:
-        hint(f"its tasks go on running; `{command}` finds them again, and ends them with --kill-tasks")
+        hint(f"its tasks go on running; this finds them again: {command}")
     else:
         hint(f"the cluster's state is kept; start it again with: {command}")

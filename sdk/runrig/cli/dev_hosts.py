@@ -5,14 +5,14 @@ from __future__ import annotations
 import dataclasses
 import sys
 
-from runrig._hosts import Host, Hosts, HostSettings
+from runrig._hosts import Host, Hosts, HostSettings, sweep
 from runrig.cli.cluster import ClusterFile
 from runrig.cli.dev import Ending, run_parts
 from runrig.cli.output import hint
 from runrig.cli.plan import AGENT_GRPC, AGENT_HTTP, Choices, Machine, Ports, claims, plan, share
 from runrig.cli.ports import check_free
 from runrig.cli.supervisor import SupervisorSettings
-from runrig.errors import InvalidInput
+from runrig.errors import Conflict, InvalidInput
 
 WORK_DIR = "/var/lib/runrig/agent"  # on the host's own disk
 ENGINE = "unix:///var/run/docker.sock"  # the host's own
@@ -22,6 +22,14 @@ def run_on_hosts(count: int, choices: Choices, settings: SupervisorSettings, end
     """Bring up hosts, run master and frameworks here and an agent on each; remove the hosts at the end."""
     if choices.agents:
         raise InvalidInput("--agents", choices.agents, "0 with --hosts, or left out: each host has one agent")
+    file = ClusterFile(choices.data_dir)
+    survivors = file.survivors()
+    if survivors:
+        pids = " ".join(map(str, survivors.values()))
+        raise Conflict(
+            f"{', '.join(survivors)} run already, left by a `runrig dev` that is gone; end them: kill {pids}"
+        )
+    sweep(choices.docker_host)
     hint(f"bringing up {count} hosts")
     with Hosts.up(count, settings=HostSettings(engine=choices.docker_host)) as hosts:
         choices = dataclasses.replace(choices, master_host=hosts.gateway)
@@ -34,10 +42,10 @@ def run_on_hosts(count: int, choices: Choices, settings: SupervisorSettings, end
         def start_agents() -> None:
             for number, host in enumerate(hosts):
                 host.start_agent(_command(host, master, machine, number, len(hosts), choices))
+                hint(f"{host.name}: agent at {host.address}:{AGENT_GRPC}, engine at {host.engine}")
 
-        # The tasks run inside the hosts and end with them.
-        file = ClusterFile(choices.data_dir)
         names = {host.name for host in hosts}
+        ending = dataclasses.replace(ending, keep_tasks=False)  # they run inside the hosts, and end with them
         run_parts(parts, {}, file, settings, ending, hostnames=names, also_start=start_agents)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
@@ -25,6 +26,7 @@ T = TypeVar("T")
 
 def ask(master: str, question: Callable[[Operator], Awaitable[T]]) -> T:
     """Connect to the leading master, ask, and return the answer."""
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # what it would print, the error says better
     from runrig.cli.grpc_operator import Operator
 
     async def asked() -> T:

@@ -18,9 +18,7 @@ from tests.agent.core.given import (
 
 
 def checked(agent: Agent, is_healthy: bool, check: int = 0, after: float = 1.0) -> list[do.Command]:
-    return agent.tell(
-        events.TaskChecked(key(), check, is_healthy, "" if is_healthy else "refused"), after=after
-    )
+    return agent.tell(events.TaskChecked(key(), check, is_healthy, "" if is_healthy else "refused"), after=after)
 
 
 def running(*checks: HealthCheck) -> Agent:
@@ -31,9 +29,7 @@ def running(*checks: HealthCheck) -> Agent:
 
 
 def tcp(grace_ms: int = 0, max_consecutive_failures: int = 3) -> HealthCheck:
-    return HealthCheck(
-        CheckKind.TCP, port=80, grace_ms=grace_ms, max_consecutive_failures=max_consecutive_failures
-    )
+    return HealthCheck(CheckKind.TCP, port=80, grace_ms=grace_ms, max_consecutive_failures=max_consecutive_failures)
 
 
 def test_checks_begin_when_the_task_runs_and_end_with_it() -> None:

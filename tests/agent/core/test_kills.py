@@ -198,9 +198,7 @@ def test_how_a_task_ended_is_told() -> None:
         ends[name] = (code, more)
 
     commands = [
-        command
-        for name, (code, more) in ends.items()
-        for command in agent.tell(agent.ended(code, name, **more))
+        command for name, (code, more) in ends.items() for command in agent.tell(agent.ended(code, name, **more))
     ]
 
     assert said(commands) == [

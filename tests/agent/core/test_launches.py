@@ -136,9 +136,7 @@ def test_rule_4_an_invalid_task_is_an_error_and_the_rest_go_on() -> None:
         (process(ports=(30999,)), "TASK_DROPPED", Reason.AGENT_REFUSED, "[31000-31009]"),
     ],
 )
-def test_a_task_that_cannot_run_here_is_told_why(
-    spec: TaskSpec, state: str, reason: Reason, word: str
-) -> None:
+def test_a_task_that_cannot_run_here_is_told_why(spec: TaskSpec, state: str, reason: Reason, word: str) -> None:
     agent = registered()
 
     commands = agent.order(launch(spec))

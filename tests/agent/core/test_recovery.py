@@ -193,9 +193,7 @@ def test_an_engine_that_dies_and_comes_back_tells_what_ended_meanwhile() -> None
     dead = agent.tell(events.RuntimeChanged(RuntimeKind.DOCKER, "gone"))
     refused = agent.order(launch(container("c")))
     agent.tell(events.RuntimeChanged(RuntimeKind.DOCKER, None))
-    back = agent.tell(
-        events.TasksFound(RuntimeKind.DOCKER, (FoundTask(agent.started("a"), agent.ended(5, "a")),))
-    )
+    back = agent.tell(events.TasksFound(RuntimeKind.DOCKER, (FoundTask(agent.started("a"), agent.ended(5, "a")),)))
 
     assert said(dead) == []
     assert said(refused) == [("TASK_FAILED", Reason.RUNTIME_UNAVAILABLE)]
@@ -204,9 +202,7 @@ def test_an_engine_that_dies_and_comes_back_tells_what_ended_meanwhile() -> None
 
 def test_what_is_launched_while_a_runtime_is_asked_waits_for_its_answer() -> None:
     agent = registered()
-    agent.tell(
-        events.RuntimeChanged(RuntimeKind.PROCESS, "gone"), events.RuntimeChanged(RuntimeKind.PROCESS, None)
-    )
+    agent.tell(events.RuntimeChanged(RuntimeKind.PROCESS, "gone"), events.RuntimeChanged(RuntimeKind.PROCESS, None))
 
     waits = agent.order(launch(process()))
     answered = agent.tell(events.TasksFound(RuntimeKind.PROCESS, ()))
@@ -217,9 +213,7 @@ def test_what_is_launched_while_a_runtime_is_asked_waits_for_its_answer() -> Non
 
 def test_what_waits_for_a_runtime_that_dies_again_fails() -> None:
     agent = registered()
-    agent.tell(
-        events.RuntimeChanged(RuntimeKind.PROCESS, "gone"), events.RuntimeChanged(RuntimeKind.PROCESS, None)
-    )
+    agent.tell(events.RuntimeChanged(RuntimeKind.PROCESS, "gone"), events.RuntimeChanged(RuntimeKind.PROCESS, None))
     agent.order(launch(process()))
 
     commands = agent.tell(events.RuntimeChanged(RuntimeKind.PROCESS, "gone again"))
@@ -230,9 +224,7 @@ def test_what_waits_for_a_runtime_that_dies_again_fails() -> None:
 def test_a_launch_on_its_way_while_its_runtime_is_asked_is_not_given_up() -> None:
     agent = registered()
     agent.order(launch(process()))
-    agent.tell(
-        events.RuntimeChanged(RuntimeKind.PROCESS, "gone"), events.RuntimeChanged(RuntimeKind.PROCESS, None)
-    )
+    agent.tell(events.RuntimeChanged(RuntimeKind.PROCESS, "gone"), events.RuntimeChanged(RuntimeKind.PROCESS, None))
 
     started = agent.tell(agent.started())
     answered = agent.tell(events.TasksFound(RuntimeKind.PROCESS, ()))

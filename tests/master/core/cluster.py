@@ -38,7 +38,7 @@ from runrig.offers import (
 )
 from runrig.resources import Resources, parse_ports
 from runrig.tasks import Command as Program
-from runrig.tasks import Reason, RuntimeKind, StatusUpdate, TaskSpec, TaskState
+from runrig.tasks import Reason, StatusUpdate, TaskSpec, TaskState
 from runrig_master.core.commands import (
     AgentRecord,
     AnswerOperator,
@@ -79,6 +79,7 @@ T = TypeVar("T")
 START = 1_000_000.0
 F = FrameworkId("f")
 SETTINGS = CoreSettings()
+DEFAULT_FILTER = Filter()
 NO_FILTER = Filter(0)
 RUNNING = TaskState.TASK_RUNNING
 FINISHED = TaskState.TASK_FINISHED
@@ -119,7 +120,7 @@ def said(
     framework_id: str = F,
     reason: Reason = Reason.NONE,
 ) -> StatusUpdate:
-    """What an agent says of a task."""
+    """Say something of a task, as its agent."""
     return StatusUpdate(FrameworkId(framework_id), TaskId(task_id), AgentId(agent_id), number, state, reason)
 
 
@@ -132,7 +133,7 @@ def found(
     cpus: float = 1,
     ports: str = "",
 ) -> TaskReport:
-    """What a returning agent says of a task that it has."""
+    """Say that a returning agent has a task."""
     spec = task(task_id, cpus, ports=ports)
     status = said(task_id, state, number, agent_id, framework_id)
     return TaskReport(status.framework_id, spec.task_id, spec.name, Role(framework_id), spec.resources, (), status)
@@ -201,10 +202,12 @@ class World:
         self.now += after
         commands: list[Command] = []
         for event in (*events, Tick()):
-            commands.extend(self._handle(event))
+            commands.extend(self.handle(event))
+            check_books(self.master.cluster)
         return commands
 
-    def _handle(self, event: Event) -> list[Command]:
+    def handle(self, event: Event) -> list[Command]:
+        """Tell one event, without the tick that ends a turn."""
         self.witness.tell(event, self.now)
         commands = self.master.handle(event, self.now)
         self.played.append((event, self.now))
@@ -214,8 +217,7 @@ class World:
                 for record in command.records:
                     self._write(record)
             self.witness.see(command, self.disk, self.now)
-        self.witness.settle()
-        check_books(self.master.cluster)
+        self.witness.settle(self.now)
         return commands
 
     def _write(self, record: Record | Forget) -> None:
@@ -237,7 +239,9 @@ class World:
 
     # Agents
 
-    def connect(self, info: AgentInfo, *tasks: TaskReport, after: float = 0.0, session: int | None = None) -> list[Command]:
+    def connect(
+        self, info: AgentInfo, *tasks: TaskReport, after: float = 0.0, session: int | None = None
+    ) -> list[Command]:
         """Let an agent open a stream and register with the tasks it has."""
         return self.turn(self.registration(info, *tasks, session=session), after=after)
 
@@ -291,14 +295,16 @@ class World:
         self,
         *groups: LaunchGroup,
         by: str = F,
-        filter_: Filter = Filter(),
+        filter_: Filter = DEFAULT_FILTER,
         atomic: bool = False,
         after: float = 0.0,
     ) -> list[Command]:
         """Let a scheduler accept offers."""
         return self.call(Accept(groups, atomic, filter_), by=by, after=after)
 
-    def decline(self, *offers: Offer, by: str = F, filter_: Filter = Filter(), after: float = 0.0) -> list[Command]:
+    def decline(
+        self, *offers: Offer, by: str = F, filter_: Filter = DEFAULT_FILTER, after: float = 0.0
+    ) -> list[Command]:
         """Let a scheduler decline offers."""
         return self.call(Decline(tuple(offer.offer_id for offer in offers), filter_), by=by, after=after)
 
@@ -373,7 +379,7 @@ def given(*members: AgentInfo | FrameworkInfo, settings: CoreSettings = SETTINGS
     """Return a world with agents and frameworks that are connected; nothing is offered before its first turn."""
     world = World(settings)
     for member in members:
-        world._handle(world.registration(member) if isinstance(member, AgentInfo) else world.subscription(member))
+        world.handle(world.registration(member) if isinstance(member, AgentInfo) else world.subscription(member))
     return world
 
 

@@ -1,0 +1,70 @@
+"""`runrig service run`: the framework's process."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import click
+
+from runrig.cli.durations import DURATION
+from runrig.cli.output import hint
+from runrig.cli.settings import addresses, master_option
+from runrig.errors import InvalidInput
+from runrig.ids import checked_role
+
+
+@click.command()
+@master_option
+@click.option("--listen", default="127.0.0.1:8080", show_default=True, metavar="HOST:PORT", help="Where the API is.")
+@click.option(
+    "--data-dir",
+    type=click.Path(path_type=Path, file_okay=False),
+    required=True,
+    help="Where its state is kept. With the same directory it takes up its apps again.",
+)
+@click.option(
+    "--role",
+    "roles",
+    multiple=True,
+    default=("service",),
+    show_default=True,
+    help="A role to run apps in; may be given several times. The first is that of apps that name none.",
+)
+@click.option("--name", default="service", show_default=True, help="What the master shows for it.")
+@click.option(
+    "--failover-timeout",
+    type=DURATION,
+    default="7d",
+    show_default=True,
+    help="How long the cluster keeps its tasks when it is gone.",
+)
+@click.option("--hostname", default="localhost", show_default=True, help="Its name in /v2/leader and /v2/info.")
+def run(
+    master: str,
+    listen: str,
+    data_dir: Path,
+    roles: tuple[str, ...],
+    name: str,
+    failover_timeout: float,
+    hostname: str,
+) -> None:
+    """Run the service framework until it is told to end (SIGTERM, Ctrl-C). Apps run on meanwhile.
+
+    Example: runrig service run --master 127.0.0.1:5055 --data-dir service-data
+    """
+    from runrig_service.process import run_service
+    from runrig_service.settings import ApiSettings, Settings
+
+    host, _, port = listen.rpartition(":")
+    if not host or not port.isdecimal():
+        raise InvalidInput("--listen", listen, "host:port, such as 127.0.0.1:8080")
+    settings = Settings(
+        data_dir=data_dir,
+        master=",".join(addresses("--master", master)),
+        name=name,
+        roles=tuple(checked_role("--role", role) for role in roles),
+        failover_timeout_ms=round(failover_timeout * 1000),
+        api=ApiSettings(host=host.strip("[]"), port=int(port), hostname=hostname),
+    )
+    asyncio.run(run_service(settings, lambda url: hint(f"service framework on {url}")))

@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from runrig.errors import InvalidInput
+from runrig.resources import Resources
+from runrig_agent.detect import (
+    agent_resources,
+    count_gpus,
+    default_hostname,
+    detected,
+    parse_attributes,
+)
+
+
+def test_a_host_has_cpus_memory_disk_and_ports(tmp_path: Path) -> None:
+    found = detected(tmp_path)
+
+    assert 0 < found.cpu_millis <= len(os.sched_getaffinity(0)) * 1000
+    assert found.mem_mib > 0
+    assert found.disk_mib > 0
+    assert found.ports == ((31000, 32000),)
+
+
+def test_what_the_operator_names_counts_and_the_rest_is_detected(tmp_path: Path) -> None:
+    found = detected(tmp_path)
+
+    resources = agent_resources("cpus:1.5;gpus:2;licences:3", tmp_path)
+
+    assert (resources.cpu_millis, resources.gpus, resources.custom) == (1500, 2, (("licences", 3000),))
+    assert (resources.mem_mib, resources.ports) == (found.mem_mib, found.ports)
+
+
+def test_an_operator_can_say_none(tmp_path: Path) -> None:
+    resources = agent_resources("disk:0;ports:[]", tmp_path)
+
+    assert (resources.disk_mib, resources.ports) == (0, ())
+
+
+@pytest.mark.parametrize("text", ["cpus:0", "cpus", "mem:lots", "ports:[9-1]"])
+def test_what_is_no_amount_is_refused(tmp_path: Path, text: str) -> None:
+    with pytest.raises(InvalidInput, match="--resources"):
+        agent_resources(text, tmp_path)
+
+
+def test_everything_can_be_named(tmp_path: Path) -> None:
+    text = "cpus:4;mem:8192M;disk:100M;gpus:1;ports:[31000-31999]"
+
+    assert agent_resources(text, tmp_path) == Resources.parse(text)
+
+
+def test_a_host_without_the_tool_has_no_gpus() -> None:
+    assert count_gpus("no-such-tool-anywhere") == 0
+
+
+def test_gpus_are_counted_by_the_drivers_tool(tmp_path: Path) -> None:
+    tool = tmp_path / "nvidia-smi"
+    tool.write_text("#!/bin/sh\necho 'GPU 0: A (UUID: x)'\necho 'GPU 1: A (UUID: y)'\n")
+    tool.chmod(0o755)
+
+    assert count_gpus(str(tool)) == 2
+
+
+def test_attributes_are_read() -> None:
+    assert parse_attributes("rack:a; zone:eu-1;;url:http://x") == (
+        ("rack", "a"),
+        ("zone", "eu-1"),
+        ("url", "http://x"),
+    )
+
+
+@pytest.mark.parametrize("text", ["rack", "rack:", ":a", "hostname:x", "a:" + "b" * 256])
+def test_what_is_no_attribute_is_refused(text: str) -> None:
+    with pytest.raises(InvalidInput, match="--attributes"):
+        parse_attributes(text)
+
+
+def test_a_host_has_a_name() -> None:
+    assert default_hostname()

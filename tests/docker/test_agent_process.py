@@ -1,0 +1,42 @@
+"""The agent with a real engine beside its warden."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from runrig.tasks import Container, RuntimeKind, TaskState
+from tests.edges.agent_process import running_agent, running_master, shell
+
+
+@pytest.mark.docker
+async def test_containers_and_processes_run_side_by_side_and_outlive_the_agent(engine: str, tmp_path: Path) -> None:
+    flags = ("--runtime", "auto", "--docker-host", engine)
+    async with running_master() as master, running_agent(master, tmp_path, *flags) as agent:
+        register = await master.registered()
+        image = Container("runrig/busybox:test")
+        master.launch(
+            replace(shell("box", "echo in $RUNRIG_SANDBOX; sleep 60"), container=image),
+            replace(shell("ends", "sleep 1; exit 4"), container=image),
+            shell("plain", "sleep 60"),
+        )
+        for name in ("box", "ends", "plain"):
+            await master.state(name, TaskState.TASK_RUNNING)
+
+        await agent.kill(signal.SIGKILL)
+        await asyncio.sleep(1.2)  # the time in which a container ends while no agent looks
+        await agent.start(*flags)
+        again = await master.registered(2)
+        ended = await master.state("ends", TaskState.TASK_FAILED)
+        master.kill("box", grace_ms=0)
+        master.kill("plain", grace_ms=0)
+        killed = [await master.state(name, TaskState.TASK_KILLED) for name in ("box", "plain")]
+
+        assert register.agent.runtimes == again.agent.runtimes == (RuntimeKind.DOCKER, RuntimeKind.PROCESS)
+        assert ended.exit_code == 4
+        assert [update.runtime for update in killed] == [RuntimeKind.DOCKER, RuntimeKind.PROCESS]
+        assert killed[0].container_id
