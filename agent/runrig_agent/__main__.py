@@ -1,5 +1,5 @@
 """`python -m runrig_agent`."""
 
-from runrig_agent.cli import agent
+from runrig_agent.cli import main
 
-agent()
+main()

@@ -86,7 +86,7 @@ class Checkpoint:
         try:
             connection = await asyncio.to_thread(_connect, path)
             opened = await asyncio.to_thread(_load, connection)
-        except sqlite3.Error as error:
+        except (sqlite3.Error, OSError) as error:
             os.close(lock)
             raise Unavailable(f"the checkpoint {path} cannot be read: {error}") from error
         except Conflict:
@@ -176,6 +176,7 @@ def _lock(work_dir: Path) -> int:
 
 def _connect(path: Path) -> sqlite3.Connection:
     """Open the file and make it what this version needs; raise Conflict when a newer version wrote it."""
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))  # tasks' secrets are in it, and in its log
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, cached_statements=64)
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA synchronous=FULL")
@@ -184,7 +185,6 @@ def _connect(path: Path) -> sqlite3.Connection:
     if int(version) > SCHEMA_VERSION:
         connection.close()
         raise Conflict(f"{path} was written by a newer version of the agent; upgrade this one")
-    path.chmod(0o600)
     return connection
 
 

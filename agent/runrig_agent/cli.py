@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from pathlib import Path
 
 import click
@@ -173,6 +174,13 @@ def agent(
             )
         )
     )
+
+
+def main() -> None:
+    """Do what `runrig agent` does, with its settings and its way to tell errors."""
+    from runrig.cli.main import main as trunk
+
+    trunk(["agent", *sys.argv[1:]], prog_name="runrig")
 
 
 def _directories(field: str, paths: tuple[Path, ...]) -> tuple[Path, ...]:

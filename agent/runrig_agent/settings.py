@@ -49,7 +49,9 @@ class AgentSettings:
     """`docker`, `process` or `auto`, which is both: docker is used whenever an engine answers."""
 
     policy: Policy = field(default_factory=Policy)
-    stream: StreamSettings = field(default_factory=StreamSettings)
+    stream: StreamSettings = field(default_factory=lambda: StreamSettings(connect_timeout_s=4.0))
+    """The stream to the master; a dead one is left after 4 s, for the next in the list may lead."""
+
     loop: LoopSettings = field(default_factory=LoopSettings)
     runs: TaskRunSettings = field(default_factory=TaskRunSettings)
     fetch: FetchSettings = field(default_factory=FetchSettings)

@@ -36,6 +36,7 @@ from runrig_service.core.questions import (
     StopTasks,
     Totals,
 )
+from runrig_service.guard import Guard, is_of_this_machine
 from runrig_service.metrics import prometheus_text
 from runrig_service.mind import Mind, ask
 from runrig_service.requests import (
@@ -278,7 +279,10 @@ def build_api(mind: Mind, settings: Settings) -> Starlette:
     ]
     return Starlette(
         routes=routes,
-        middleware=[Middleware(CollapsedSlashes)],
+        middleware=[
+            Middleware(Guard, is_local=is_of_this_machine(settings.api.host)),
+            Middleware(CollapsedSlashes),
+        ],
         exception_handlers={
             InvalidApp: _invalid_app,
             RunrigError: _refused,

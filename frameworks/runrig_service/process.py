@@ -50,6 +50,7 @@ async def run_service(settings: Settings, on_listening: Callable[[str], None]) -
                 log_level="warning",
                 access_log=False,
                 lifespan="off",
+                limit_concurrency=settings.api.max_requests,
                 timeout_graceful_shutdown=GRACE_S,
             )
         )

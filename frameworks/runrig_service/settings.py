@@ -25,6 +25,9 @@ class ApiSettings:
     max_body_bytes: int = 8 * MIB
     """A request: some hundred large apps in one."""
 
+    max_requests: int = 1000
+    """Requests at the same time; more are answered with 503."""
+
     answer_timeout_s: float = 30.0
     """How long a request waits for its change to be durable before it is answered with 504."""
 

@@ -14,7 +14,7 @@ import pytest
 from runrig.testing.processes import RealCluster, real_cluster, until
 
 SLEEP_S = 2
-TASKS = 12
+TASKS = 40
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def test_no_kill_loses_or_doubles_a_task(cluster: RealCluster, tmp_path: Path) -
     before = running(cluster, "web")
     command = f"echo started >> {marks}/$RUNRIG_TASK_ID; sleep {SLEEP_S}; echo $RUNRIG_ARRAY_INDEX"
     submitted = cluster.json(
-        "batch", "submit", "--array", str(TASKS), "--cpus", "0.3", "--mem", "32M", "--", "sh", "-c", command
+        "batch", "submit", "--array", str(TASKS), "--cpus", "1", "--mem", "32M", "--", "sh", "-c", command
     )
     job = submitted["id"]
 
@@ -49,6 +49,7 @@ def test_no_kill_loses_or_doubles_a_task(cluster: RealCluster, tmp_path: Path) -
         cluster.kill(name)
         cluster.start(name)
         until(lambda: len(cluster.json("agents", "ls")) == 3, "the agents are listed again")
+    until(lambda: cluster.json("batch", "show", job)["state"] == "running", "the array still runs after the last kill")
     cluster.runrig("batch", "wait", job, "--timeout", "90", timeout_s=120)
     until(lambda: all_active(cluster), "every agent is active again")
 

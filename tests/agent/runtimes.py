@@ -29,7 +29,7 @@ class Listener:
         self.ends.append((key, ended))
         self._changed.set()
 
-    def availability_changed(self, kind: RuntimeKind, problem: str | None) -> None:  # noqa: ARG002
+    def availability_changed(self, kind: RuntimeKind, problem: str | None) -> None:
         self.problem = problem
         self.problems.append(problem)
         self._changed.set()

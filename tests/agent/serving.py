@@ -29,6 +29,7 @@ class Serving:
 
     sandboxes: Sandboxes
     access: SandboxAccess
+    server: grpc.aio.Server
     address: str = ""
     tasks: dict[TaskKey, LivingTask] = field(default_factory=dict)
     runtimes: dict[TaskKey, LocalExec] = field(default_factory=dict)
@@ -47,6 +48,10 @@ class Serving:
     def end(self, name: str = "t") -> None:
         """Let it end."""
         self.tasks.pop((FRAMEWORK, TaskId(name)))
+
+    async def stop(self) -> None:
+        """Stop serving, at once."""
+        await self.server.stop(None)
 
     @property
     def readers(self) -> int:
@@ -74,7 +79,7 @@ async def served(work: Path, settings: SandboxServiceSettings = SETTINGS) -> Asy
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     try:
-        yield Serving(sandboxes, access, f"127.0.0.1:{port}", directory)
+        yield Serving(sandboxes, access, server, f"127.0.0.1:{port}", directory)
     finally:
         await server.stop(None)
         access.close()

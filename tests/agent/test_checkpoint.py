@@ -26,6 +26,11 @@ def changes_of(agent: Agent, commands: list[do.Command]) -> list[records.Change]
     return [change for command in commands if isinstance(command, do.Checkpoint) for change in command.changes]
 
 
+def modes(work_dir: Path) -> dict[str, int]:
+    """Return what others than the owner may do with the files of a checkpoint."""
+    return {path.name: path.stat().st_mode & 0o077 for path in work_dir.glob("agent.db*")}
+
+
 async def reopened(path: Path) -> records.SavedState:
     checkpoint, opened = await Checkpoint.open(path)
     await checkpoint.close()
@@ -75,6 +80,16 @@ async def test_a_checkpoint_of_a_newer_version_is_refused(tmp_path: Path) -> Non
 
     with pytest.raises(Conflict, match="newer version"):
         await Checkpoint.open(tmp_path)
+
+
+async def test_only_the_agent_itself_may_read_the_secrets_of_tasks(tmp_path: Path) -> None:
+    checkpoint, _ = await Checkpoint.open(tmp_path)
+    await checkpoint.write((records.PutLink(1, 1),))
+
+    seen = modes(tmp_path)
+    await checkpoint.close()
+
+    assert seen == dict.fromkeys(("agent.db", "agent.db-wal", "agent.db-shm"), 0)
 
 
 async def test_a_reboot_is_noticed(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import pytest
 
 from runrig.errors import NotFound
 from runrig.tasks import Limits, Reason, Volume
-from runrig_agent.runtime import Ended, LaunchFailed, Signal
+from runrig_agent.runtime import Ended, LaunchFailed, Signal, Usage
 from runrig_agent.runtimes.process import ProcessRuntime, ProcessSettings
 from runrig_agent.runtimes.warden_link import WardenSettings
 from runrig_agent.sandbox_logs import LogLimits, log_files
@@ -283,11 +283,9 @@ async def test_usage_counts_what_a_task_uses_while_it_runs(agent: Agent) -> None
     busy = order(agent.folder, "busy", "while :; do :; done")
     await agent.runtime.launch(busy)
 
-    used = 0.0
-    while used < 0.1:
+    usage = Usage()
+    while not (usage.cpu_seconds and usage.cpu_seconds > 0.1 and usage.memory_bytes):
         usage = await agent.runtime.usage(busy.key)
-        used = usage.cpu_seconds or 0.0
-        assert usage.memory_bytes
 
     await agent.runtime.signal(busy.key, KILL)
     await agent.listener.end(busy.key)

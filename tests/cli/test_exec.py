@@ -24,7 +24,6 @@ async def test_the_exit_code_and_the_streams_pass_through(cluster: Cluster) -> N
 
     found = await cluster.run("exec", "task", "--", "sh", "-c", "pwd; echo problem >&2; exit 42")
 
-    print(found)
     assert found == (42, f"{sandbox}\n".encode(), b"problem\n")
 
 

@@ -37,7 +37,7 @@ def cluster(engine: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[H
 
 def test_tasks_of_both_frameworks_run_on_all_hosts(cluster: HostsCluster) -> None:
     job = cluster.json(
-        *("batch", "submit", "--image", IMAGE, "--array", "6", "--cpus", "1", "--mem", "32M", "--", "sleep", "1")
+        *("batch", "submit", "--image", IMAGE, "--array", "12", "--cpus", "1", "--mem", "32M", "--", "sleep", "3")
     )["id"]
     cluster.runrig("batch", "wait", job, "--timeout", "100", timeout_s=120)
 
@@ -116,7 +116,7 @@ def test_a_master_that_is_killed_and_started_again_disturbs_no_container(cluster
     cluster.processes["master"].kill()
     cluster.processes["master"].start()
 
-    until(lambda: answers(cluster) and reported(cluster) == before, "the master knows all tasks again", 60)
+    until(lambda: reported(cluster) == before, "the master knows all tasks again", 60)
     assert really_running(cluster) == before
 
 
@@ -134,11 +134,3 @@ def reported(cluster: HostsCluster) -> set[str]:
 
 def really_running(cluster: HostsCluster) -> set[str]:
     return {container for host in cluster.hosts for container in cluster.containers(host)}
-
-
-def answers(cluster: HostsCluster) -> bool:
-    try:
-        cluster.json("agents", "ls")
-    except AssertionError:
-        return False
-    return True

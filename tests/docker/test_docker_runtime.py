@@ -18,7 +18,7 @@ import pytest
 
 from runrig.errors import NotFound
 from runrig.tasks import Container, Limits, NetworkMode, Port, Reason, Volume
-from runrig_agent.runtime import LaunchFailed, LaunchOrder, Signal, Started
+from runrig_agent.runtime import LaunchFailed, LaunchOrder, Signal, Started, Usage
 from runrig_agent.runtimes.docker import DockerRuntime
 from runrig_agent.runtimes.docker_containers import listed
 from runrig_agent.runtimes.docker_settings import ContainerSettings, DockerSettings
@@ -395,11 +395,9 @@ async def test_usage_counts_what_a_container_uses(agent: Agent) -> None:
     busy = agent.order("busy", "while :; do :; done")
     await agent.runtime.launch(busy)
 
-    used = 0.0
-    while used < 0.1:
+    usage = Usage()
+    while not (usage.cpu_seconds and usage.cpu_seconds > 0.1 and usage.memory_bytes):
         usage = await agent.runtime.usage(busy.key)
-        used = usage.cpu_seconds or 0.0
-        assert usage.memory_bytes
         await asyncio.sleep(0)
 
 

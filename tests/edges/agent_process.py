@@ -17,7 +17,7 @@ from runrig.agents import ShutdownFramework
 from runrig.ids import TaskId
 from runrig.resources import Resources
 from runrig.tasks import Command, TaskSpec
-from tests.edges.agent_master import FRAMEWORK, FakeMaster
+from tests.edges.agent_master import DEADLINE_S, FRAMEWORK, FakeMaster
 
 
 def shell(task_id: str, script: str, **more: object) -> TaskSpec:
@@ -53,6 +53,12 @@ class AgentProcess:
         if self.process.returncode is None:
             self.process.send_signal(number)
         return await self.process.wait()
+
+    async def wait(self) -> int:
+        """Wait for its end; return its exit code."""
+        assert self.process is not None
+        async with asyncio.timeout(DEADLINE_S):
+            return await self.process.wait()
 
     def readyz(self) -> tuple[int, dict[str, object]]:
         """Ask whether it is ready."""

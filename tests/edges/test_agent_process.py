@@ -12,13 +12,15 @@ from pathlib import Path
 import grpc
 import pytest
 
-from runrig.agents import Register
-from runrig.ids import TaskId
+from runrig._wire import ForwardedTask
+from runrig.agents import Launch, Register
+from runrig.errors import EXIT_CONFLICT, EXIT_UNREACHABLE, EXIT_USAGE
+from runrig.ids import Role, TaskId
 from runrig.offers import RefusalCode, StreamRefused
 from runrig.resources import Resources
 from runrig.tasks import CheckKind, Command, Fetch, HealthCheck, Reason, RuntimeKind, TaskSpec, TaskState
-from runrig.v1 import sandbox_pb2, sandbox_pb2_grpc
-from tests.edges.agent_master import DEADLINE_S, FRAMEWORK, FakeMaster
+from runrig.v1 import sandbox_pb2, sandbox_pb2_grpc, tasks_pb2
+from tests.edges.agent_master import FRAMEWORK, FakeMaster
 from tests.edges.agent_process import AgentProcess, end_warden, running_agent, running_master, shell
 
 
@@ -70,6 +72,21 @@ async def test_a_task_that_cannot_start_says_why(master: FakeMaster, agent: Agen
 
     assert failed.reason is Reason.START_FAILED
     assert "/no/such" in failed.message
+
+
+async def test_a_task_that_cannot_be_read_is_an_error_and_the_rest_go_on(
+    master: FakeMaster, agent: AgentProcess
+) -> None:
+    bad = tasks_pb2.TaskSpec(task_id="bad")
+    bad.MergeFromString(b"\x30\x63")  # runtime: 99, of a newer version
+    master.order(Launch(FRAMEWORK, "tests", Role("eng"), (ForwardedTask(bad), shell("good", "true"))))
+
+    error = await master.state("bad", TaskState.TASK_ERROR)
+    await master.state("good", TaskState.TASK_FINISHED)
+
+    assert error.reason is Reason.INVALID_TASK
+    assert "runtime" in error.message
+    assert "99" in error.message
 
 
 async def test_a_stubborn_task_is_killed_after_its_grace(master: FakeMaster, agent: AgentProcess) -> None:
@@ -219,12 +236,51 @@ async def test_a_standby_sends_the_agent_to_the_leader(master: FakeMaster, tmp_p
 async def test_an_agent_that_was_marked_gone_ends_with_what_to_do(master: FakeMaster, agent: AgentProcess) -> None:
     master.order(StreamRefused(RefusalCode.GONE, "agent was marked gone"))
 
-    assert agent.process is not None
-    async with asyncio.timeout(DEADLINE_S):
-        code = await agent.process.wait()
+    code = await agent.wait()
 
-    assert code != 0
+    assert code == EXIT_CONFLICT
     assert "empty --work-dir" in (agent.directory / "agent.log").read_text()
+
+
+async def test_a_second_agent_in_a_work_directory_is_refused(master: FakeMaster, agent: AgentProcess) -> None:
+    second = AgentProcess(master, agent.directory)
+    second.http = "127.0.0.1:0"
+
+    await second.start()
+
+    assert await second.wait() == EXIT_CONFLICT
+    assert "choose another --work-dir" in (agent.directory / "agent.log").read_text()
+
+
+@pytest.mark.parametrize(
+    "flags, words",
+    [
+        (("--listen", "0.0.0.0:0"), "--allow-remote"),
+        (("--resources", "cpus:many"), "--resources.cpus"),
+        (("--attributes", "rack"), "--attributes"),
+        (("--allow-volume", "relative"), "--allow-volume"),
+    ],
+)
+async def test_what_cannot_be_is_refused_at_the_start(
+    master: FakeMaster, tmp_path: Path, flags: tuple[str, ...], words: str
+) -> None:
+    agent = AgentProcess(master, tmp_path)
+
+    await agent.start(*flags)
+
+    assert await agent.wait() == EXIT_USAGE
+    said = (tmp_path / "agent.log").read_text()
+    assert words in said
+    assert "Traceback" not in said
+
+
+async def test_a_port_that_is_taken_is_told(master: FakeMaster, tmp_path: Path) -> None:
+    agent = AgentProcess(master, tmp_path)
+
+    await agent.start("--listen", master.address)
+
+    assert await agent.wait() == EXIT_UNREACHABLE
+    assert "for gRPC of the agent cannot be used" in (tmp_path / "agent.log").read_text()
 
 
 async def test_sigterm_ends_the_agent_and_not_its_tasks(master: FakeMaster, agent: AgentProcess) -> None:

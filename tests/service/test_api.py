@@ -26,7 +26,7 @@ def runner() -> Runner:
 async def api(runner: Runner, tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
     settings = Settings(tmp_path, api=ApiSettings(max_body_bytes=10_000))
     transport = httpx.ASGITransport(build_api(runner, settings))
-    async with httpx.AsyncClient(transport=transport, base_url="http://service") as client:
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
         yield client
 
 
@@ -349,7 +349,7 @@ async def test_an_answer_that_does_not_come_is_504(tmp_path: Path) -> None:
 
     settings = Settings(tmp_path, api=ApiSettings(answer_timeout_s=0.01))
     transport = httpx.ASGITransport(build_api(Silent(), settings))
-    async with httpx.AsyncClient(transport=transport, base_url="http://service") as client:
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
         answer = await client.get("/v2/apps")
 
     assert answer.status_code == 504

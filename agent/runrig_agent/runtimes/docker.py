@@ -12,7 +12,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,8 @@ from runrig_agent.warden import cgroups
 
 log = structlog.get_logger()
 
+_SIGKILL_EXIT = 137
+
 
 @dataclass(slots=True)
 class _Container:
@@ -56,7 +58,8 @@ class _Container:
     id: str
     started: Started
     log: ContainerLog
-    had_oom_event: bool = False
+    oom_event: asyncio.Event = field(default_factory=asyncio.Event)
+    was_signaled: bool = False
     is_end_told: bool = False
     is_check_due: bool = False
     check: asyncio.Task[None] | None = None
@@ -140,7 +143,9 @@ class DockerRuntime:
 
     async def signal(self, key: TaskKey, signal: Signal) -> None:
         """Send a signal to the container's first process, which passes it on; its end takes all with it."""
-        name = self._containers[key].id if key in self._containers else container_name(self._agent, key)
+        name = container_name(self._agent, key)
+        if (container := self._containers.get(key)) is not None:
+            name, container.was_signaled = container.id, True
         try:
             await self._engine.change(lambda api: api.kill(name, int(signal)))
         except EngineAnswer as answer:
@@ -220,7 +225,7 @@ class DockerRuntime:
             return Found(key, container.started)
         container.is_end_told = True
         await container.log.finish(self._settings.log_drain_s)
-        return Found(key, container.started, state.ended(container.had_oom_event))
+        return Found(key, container.started, state.ended(container.oom_event.is_set()))
 
     def _check(self, key: TaskKey) -> None:
         """See whether a container has ended, and tell; asked meanwhile, look once more."""
@@ -240,11 +245,20 @@ class DockerRuntime:
             if ended is None:
                 return
             await container.log.finish(self._settings.log_drain_s)
+            if ended.exit_code == _SIGKILL_EXIT and not (ended.is_out_of_memory or container.was_signaled):
+                await self._wait_for_oom(container)
+                ended = await self._end_of(container) or ended
             if not container.is_end_told and self._listener is not None:
                 container.is_end_told = True
                 self._listener.task_ended(container.key, ended)
         finally:
             container.check = None
+
+    async def _wait_for_oom(self, container: _Container) -> None:
+        """Give an unexplained SIGKILL time to be explained: the engine may say `oom` after it has said `die`."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._settings.oom_patience_s):
+                await container.oom_event.wait()
 
     async def _end_of(self, container: _Container) -> Ended | None:
         """Ask the engine how a container ended; None while it runs, or nobody knows."""
@@ -257,7 +271,7 @@ class DockerRuntime:
             return Ended(None, int(time.time() * 1000), message="somebody removed its container")
         except Unavailable:
             return None  # it is asked again when the engine is back
-        return None if state.is_running else state.ended(container.had_oom_event)
+        return None if state.is_running else state.ended(container.oom_event.is_set())
 
     # --- the engine ---------------------------------------------------------------------------------------
 
@@ -274,7 +288,7 @@ class DockerRuntime:
     def _heard(self, event: dict[str, Any]) -> None:
         key = key_of(event.get("Actor", {}).get("Attributes", {}))
         if event.get("Action") == "oom" and key in self._containers:
-            self._containers[key].had_oom_event = True
+            self._containers[key].oom_event.set()
         elif event.get("Action") == "die":
             self._check(key)
 

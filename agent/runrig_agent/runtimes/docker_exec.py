@@ -14,6 +14,7 @@ from runrig_agent.runtimes.docker_engine import Engine
 from runrig_agent.runtimes.docker_streams import EngineAnswer, EngineStream
 
 _POLL_S = 0.05
+_CLOSE_S = 10.0
 
 
 class DockerExec:
@@ -86,10 +87,20 @@ class DockerExec:
         The engine cannot end what it executes, so this kills the process itself where it is one of this host.
         """
         self._stream.close()
-        with contextlib.suppress(EngineAnswer, Unavailable):
+        with contextlib.suppress(EngineAnswer, Unavailable, TimeoutError):
+            async with asyncio.timeout(_CLOSE_S):
+                if (pid := await self._pid()) and self._engine.is_local:
+                    _kill(pid, self._container)
+
+    async def _pid(self) -> int:
+        """Return the host's number of the process; 0 when it has ended. A busy engine knows it some time after."""
+        while True:
             facts = await self._engine.ask(lambda api: api.exec_inspect(self._id))
-            if facts["Running"] and facts["Pid"] and self._engine.is_local:
-                _kill(int(facts["Pid"]), self._container)
+            if not facts["Running"]:
+                return 0
+            if facts["Pid"]:
+                return int(facts["Pid"])
+            await asyncio.sleep(_POLL_S)
 
 
 def _kill(pid: int, container: str) -> None:

@@ -74,5 +74,7 @@ class DockerSettings:
     """A pull that makes no progress for so long is given up."""
     log_drain_s: float = 20.0
     """How long the news of an end may wait for the last of the container's output."""
+    oom_patience_s: float = 1.0
+    """How long the end of a container by a SIGKILL that nobody sent waits for the engine to say `out of memory`."""
     removals_at_once: int = 2
     """Ended containers removed at the same time, behind launches."""

@@ -21,7 +21,9 @@ def list_apps(service: str, output: Form) -> None:
 
     Example: runrig service ls -o wide
     """
-    print_list(ServiceClient(service).apps(), APPS, output, empty="no apps; `runrig service deploy --help`")
+    with ServiceClient(service) as client:
+        apps = client.apps()
+    print_list(apps, APPS, output, empty="no apps; `runrig service deploy --help`")
 
 
 @click.command()
@@ -33,7 +35,8 @@ def show(app: str, service: str, output: Form) -> None:
 
     Example: runrig service show shop/web
     """
-    found = ServiceClient(service).app(app)
+    with ServiceClient(service) as client:
+        found = client.app(app)
     print_one(found, APPS, output)
     if output not in (Form.JSON, Form.NAME):
         click.echo()
@@ -50,9 +53,9 @@ def scale(app: str, instances: int, service: str, wait: bool, timeout: float) ->
 
     Example: runrig service scale shop/web 5 --wait
     """
-    client = ServiceClient(service)
-    client.change(app, {"instances": instances})
-    _finish(client, app, wait, timeout, f"{canonical(app)}: {instances} instances are wanted")
+    with ServiceClient(service) as client:
+        client.change(app, {"instances": instances})
+        _finish(client, app, wait, timeout, f"{canonical(app)}: {instances} instances are wanted")
 
 
 @click.command()
@@ -64,9 +67,9 @@ def restart(app: str, service: str, wait: bool, timeout: float) -> None:
 
     Example: runrig service restart shop/web --wait
     """
-    client = ServiceClient(service)
-    client.restart(app)
-    _finish(client, app, wait, timeout, f"{canonical(app)}: its instances are being replaced")
+    with ServiceClient(service) as client:
+        client.restart(app)
+        _finish(client, app, wait, timeout, f"{canonical(app)}: its instances are being replaced")
 
 
 @click.command("rm")
@@ -78,11 +81,11 @@ def remove(app: str, service: str, wait: bool, timeout: float) -> None:
 
     Example: runrig service rm shop/web --wait
     """
-    client = ServiceClient(service)
-    client.remove(app)
-    if wait:
-        until_gone(client, canonical(app), Waiting(timeout))
-    else:
+    with ServiceClient(service) as client:
+        client.remove(app)
+        if wait:
+            until_gone(client, canonical(app), Waiting(timeout))
+    if not wait:
         hint(f"{canonical(app)}: its instances are being stopped")
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 
 import httpx
 
-from runrig.errors import Conflict, ProtocolError, TimedOut, Unavailable
+from runrig.errors import Conflict, InvalidInput, ProtocolError, TimedOut, Unavailable
 from runrig_service.core.errors import InvalidApp, Missing
 from runrig_service.core.paths import canonical
 
@@ -20,9 +20,20 @@ App = dict[str, Any]
 class ServiceClient:
     """One service framework; httpx's TransportError is raised where it does not answer."""
 
-    def __init__(self, url: str, transport: httpx.BaseTransport | None = None) -> None:
-        url = url if "://" in url else f"http://{url}"
-        self._http = httpx.Client(base_url=url.rstrip("/"), timeout=TIMEOUT_S, transport=transport)
+    def __init__(self, url: str) -> None:
+        """Connect to nothing yet; raise InvalidInput for what is no URL."""
+        try:
+            self._http = httpx.Client(base_url=url if "://" in url else f"http://{url}", timeout=TIMEOUT_S)
+        except (httpx.InvalidURL, ValueError) as error:
+            raise InvalidInput("--service", url, f"http://host:port ({error})") from None
+
+    def __enter__(self) -> Self:
+        """Return itself."""
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        """Close the connections."""
+        self._http.close()
 
     def apps(self) -> list[App]:
         """Return all apps."""

@@ -32,13 +32,14 @@ def deploy(file: IO[bytes], service: str, wait: bool, timeout: float, output: Fo
         echo '{"id": "web", "cmd": "python3 -m http.server $PORT", "cpus": 0.1, "mem": 32}' |
             runrig service deploy - --wait
     """  # noqa: D301  (click wants a real backspace)
-    apps = read_apps(file.read(), file.name)
-    client = ServiceClient(service)
-    client.deploy(apps)
+    apps = read_apps(file.read(), getattr(file, "name", "stdin"))
     ids = [canonical(app["id"]) for app in apps]
-    if wait:
-        until_complete(client, ids, Waiting(timeout))
-    print_list([client.app(app_id) for app_id in ids], APPS, output)
+    with ServiceClient(service) as client:
+        client.deploy(apps)
+        if wait:
+            until_complete(client, ids, Waiting(timeout))
+        deployed = [client.app(app_id) for app_id in ids]
+    print_list(deployed, APPS, output)
     if not wait:
         hint("the change goes on; --wait waits for it, `runrig service ls` looks")
 

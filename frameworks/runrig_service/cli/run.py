@@ -18,9 +18,15 @@ from runrig.ids import checked_role
 @master_option
 @click.option("--listen", default="127.0.0.1:8080", show_default=True, metavar="HOST:PORT", help="Where the API is.")
 @click.option(
+    "--allow-remote",
+    is_flag=True,
+    help="Listen beyond this machine. There is no authentication yet: only within a network that you trust.",
+)
+@click.option(
     "--data-dir",
     type=click.Path(path_type=Path, file_okay=False),
-    required=True,
+    default=Path("runrig-service"),
+    show_default=True,
     help="Where its state is kept. With the same directory it takes up its apps again.",
 )
 @click.option(
@@ -43,6 +49,7 @@ from runrig.ids import checked_role
 def run(
     master: str,
     listen: str,
+    allow_remote: bool,
     data_dir: Path,
     roles: tuple[str, ...],
     name: str,
@@ -53,12 +60,15 @@ def run(
 
     Example: runrig service run --master 127.0.0.1:5055 --data-dir service-data
     """
+    from runrig_service.guard import is_of_this_machine
     from runrig_service.process import run_service
     from runrig_service.settings import ApiSettings, Settings
 
     host, _, port = listen.rpartition(":")
     if not host or not port.isdecimal():
         raise InvalidInput("--listen", listen, "host:port, such as 127.0.0.1:8080")
+    if not allow_remote and not is_of_this_machine(host):
+        raise InvalidInput("--listen", listen, "an address of this machine only, or any with --allow-remote")
     settings = Settings(
         data_dir=data_dir,
         master=",".join(addresses("--master", master)),

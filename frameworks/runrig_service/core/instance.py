@@ -14,7 +14,7 @@ from runrig_service.core.times import milliseconds
 _UNREACHABLE = (TaskState.TASK_UNREACHABLE, TaskState.TASK_UNKNOWN)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Instance:
     """An instance; `view` is what the SDK knows of its task, None before it is launched."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 from runrig.tasks import TaskState
 from runrig_service.core.app import App
@@ -18,13 +18,16 @@ def select(app: App, candidates: Iterable[Instance], count: int) -> list[Instanc
     (GROUP_BY), of those on its fullest values; then those that serve least; and among equals the youngest,
     or the oldest if the app says so. Marathon does the same, but takes no notice of health.
     """
-    left = sorted(candidates, key=lambda each: _rank(app, each))
-    chosen = [each for each in left if each.is_waiting or each.is_unreachable][:count]
-    left = [each for each in left if each not in chosen]
-    attributes = [attribute_of(each.field) for each in app.constraints if each.operator == "GROUP_BY"]
-    while len(chosen) < count and left:
-        fullest = _among_the_fullest(left, attributes)
-        victim = next(each for each in left if fullest(each))
+    ranked = sorted(candidates, key=lambda each: _rank(app, each))
+    attribute = next((attribute_of(each.field) for each in app.constraints if each.operator == "GROUP_BY"), None)
+    if attribute is None or count >= len(ranked):
+        return ranked[:count]
+    chosen = [each for each in ranked if each.is_waiting or each.is_unreachable][:count]
+    left = ranked[len(chosen) :]
+    while len(chosen) < count:
+        counts = Counter(value_of(each, attribute) for each in left)
+        most = max(counts.values())
+        victim = next(each for each in left if counts[value_of(each, attribute)] == most)
         chosen.append(victim)
         left.remove(victim)
     return chosen
@@ -54,12 +57,3 @@ def _worth(instance: Instance) -> int:
         return 5
     order = {TaskState.TASK_STAGING: 2, TaskState.TASK_STARTING: 3}
     return order.get(instance.state or TaskState.TASK_RUNNING, 4)
-
-
-def _among_the_fullest(instances: list[Instance], attributes: list[str]) -> Callable[[Instance], bool]:
-    """Return what says whether an instance runs on a value that most of `instances` run on."""
-    if not attributes:
-        return lambda _: True
-    counts = Counter(value_of(each, attributes[0]) for each in instances)
-    most = max(counts.values())
-    return lambda each: counts[value_of(each, attributes[0])] == most

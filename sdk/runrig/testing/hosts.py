@@ -12,7 +12,7 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -95,17 +95,20 @@ class HostsCluster:
 
     def runrig(self, *words: str, timeout_s: float = 60.0) -> str:
         """Run a command of `runrig` against this cluster and return what it says."""
+        return self._run(words, {}, timeout_s)
+
+    def json(self, *words: str) -> Any:
+        """Return what a command of `runrig` says in JSON."""
+        return json.loads(self._run(words, {"RUNRIG_OUTPUT": "json"}))
+
+    def _run(self, words: Sequence[str], more_env: Mapping[str, str], timeout_s: float = 60.0) -> str:
         addresses = {"RUNRIG_MASTER": self.master, "RUNRIG_SERVICE": self.service, "RUNRIG_BATCH": self.batch}
         command = [sys.executable, "-m", "runrig", *words]
-        env = {**os.environ, **addresses}
+        env = {**os.environ, **addresses, **more_env}
         done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=timeout_s, check=False)
         if done.returncode != 0:
             raise AssertionError(f"runrig {' '.join(words)}: exit {done.returncode}\n{done.stdout}\n{done.stderr}")
         return done.stdout
-
-    def json(self, *words: str) -> Any:
-        """Return what a command of `runrig` says with `-o json`."""
-        return json.loads(self.runrig(*words, "-o", "json"))
 
     def tasks(self, state: str = "TASK_RUNNING") -> dict[str, dict[str, Any]]:
         """Return the tasks in a state, by id."""
@@ -120,11 +123,7 @@ class HostsCluster:
         return host.docker("ps", "-q", "--no-trunc").split()
 
     def _count(self, kind: str, state: str) -> int:
-        try:
-            listed = self.json(kind, "ls")
-        except AssertionError:
-            return 0
-        return sum(str(item["state"]).lower().endswith(state) for item in listed)
+        return sum(str(item["state"]).lower().endswith(state) for item in self.json(kind, "ls"))
 
     def _agent(self, host: Host) -> list[str]:
         return [

@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
@@ -73,18 +73,19 @@ class RealCluster:
             )
 
     def runrig(self, *words: str, timeout_s: float = 60.0, check: bool = True) -> subprocess.CompletedProcess[str]:
-        """Run a command of `runrig` against this cluster."""
-        command = [sys.executable, "-m", "runrig", *words]
-        done = subprocess.run(
-            command, env=self.environment, capture_output=True, text=True, timeout=timeout_s, check=False
-        )
-        if check and done.returncode != 0:
-            raise AssertionError(f"runrig {' '.join(words)}: exit {done.returncode}\n{done.stdout}\n{done.stderr}")
-        return done
+        """Run a command of `runrig` against this cluster; fail if it fails, unless `check` is false."""
+        done = self._run(words, self.environment, timeout_s)
+        return _succeeded(done) if check else done
 
     def json(self, *words: str) -> Any:
-        """Return what a command of `runrig` says with `-o json`."""
-        return json.loads(self.runrig(*words, "-o", "json").stdout)
+        """Return what a command of `runrig` says in JSON."""
+        return json.loads(_succeeded(self._run(words, {**self.environment, "RUNRIG_OUTPUT": "json"})).stdout)
+
+    def _run(
+        self, words: Sequence[str], env: Mapping[str, str], timeout_s: float = 60.0
+    ) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "runrig", *words]
+        return subprocess.run(command, env=env, capture_output=True, text=True, timeout=timeout_s, check=False)
 
     def log(self, name: str) -> str:
         """Return what a part has said."""
@@ -130,15 +131,29 @@ def real_cluster(directory: Path, *options: str) -> Iterator[RealCluster]:
 
 
 def until(condition: Callable[[], T], what: str, within_s: float = 30.0) -> T:
-    """Wait until `condition()` is true and return it; fail, saying `what`, when it is not within `within_s`."""
+    """Wait until `condition()` is true and return it; fail, saying `what`, when it is not within `within_s`.
+
+    An AssertionError that it raises (a command that failed) means not yet, and is told at the end.
+    """
     end = time.monotonic() + within_s
     while True:
-        value = condition()
-        if value:
-            return value
+        why: AssertionError | None = None
+        try:
+            value = condition()
+        except AssertionError as error:
+            why = error
+        else:
+            if value:
+                return value
         if time.monotonic() > end:
-            raise AssertionError(f"not within {within_s:g} s: {what}")
+            raise AssertionError(f"not within {within_s:g} s: {what}") from why
         time.sleep(POLL_S)
+
+
+def _succeeded(done: subprocess.CompletedProcess[str]) -> subprocess.CompletedProcess[str]:
+    if done.returncode != 0:
+        raise AssertionError(f"{' '.join(done.args[2:])}: exit {done.returncode}\n{done.stdout}\n{done.stderr}")
+    return done
 
 
 def _is_ready(directory: Path, supervisor: subprocess.Popen[bytes]) -> bool:
