@@ -25,6 +25,8 @@ STREAMS = {
     pb.LOG_STREAM_STDERR: ("stderr",),
 }
 STREAM_NUMBERS = {"stdout": pb.LOG_STREAM_STDOUT, "stderr": pb.LOG_STREAM_STDERR}
+STARTED_KEY = "runrig-started"
+"""Initial metadata that says that a command has begun; a caller that waits for it never writes into a refusal."""
 TERMINAL_MAX = 10_000
 """Rows and columns of a terminal, far above any."""
 
@@ -96,6 +98,7 @@ class SandboxService(SandboxServiceServicer):
                 try:
                     if start.HasField("size"):
                         await resize(session, start.size)
+                    await context.send_initial_metadata(((STARTED_KEY, "1"),))
                     await self._join(session, request_iterator, context)
                 finally:
                     await session.close()
@@ -118,7 +121,10 @@ class SandboxService(SandboxServiceServicer):
         requests: AsyncIterator[pb.ExecRequest],
         context: grpc.aio.ServicerContext[pb.ExecRequest, pb.ExecResponse],
     ) -> None:
-        """Carry input in and output out until the command ends."""
+        """Carry input in and output out until the command ends, and the caller has hung up or waited too long.
+
+        A client's write that meets the end of the stream would break its call, what it has not read yet included.
+        """
         feeding = asyncio.create_task(feed(session, requests))
         try:
             async for number, data in session.output():
@@ -127,11 +133,13 @@ class SandboxService(SandboxServiceServicer):
                     answer = pb.ExecResponse(stdout=chunk) if number == 1 else pb.ExecResponse(stderr=chunk)
                     await self._write(context, answer)
             code = await session.exit_code()
+            if not is_refused(feeding):
+                await self._write(context, pb.ExecResponse(exit_code=code))
+                await asyncio.wait([feeding], timeout=self._access.settings.hang_up_timeout_s)
         finally:
             feeding.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await feeding  # raises what was wrong with the input, which has closed the session
-        await self._write(context, pb.ExecResponse(exit_code=code))
 
     async def _write(self, context: grpc.aio.ServicerContext[Any, Any], message: object) -> None:
         try:
@@ -145,13 +153,18 @@ async def feed(session: ExecSession, requests: AsyncIterator[pb.ExecRequest]) ->
     """Carry a caller's requests to a session; raises InvalidInput, having closed the session."""
     try:
         async for request in requests:
-            await carry(session, request)
-        await session.end_input()
+            with contextlib.suppress(OSError):  # it has ended, or closed its input: its exit code says the rest
+                await carry(session, request)
+        with contextlib.suppress(OSError):
+            await session.end_input()
     except InvalidInput:
         await session.close()
         raise
-    except OSError:
-        pass  # the command has ended, or closed its input: its exit code says what there is to say
+
+
+def is_refused(feeding: asyncio.Task[None]) -> bool:
+    """Say whether the caller's requests were wrong."""
+    return feeding.done() and not feeding.cancelled() and feeding.exception() is not None
 
 
 async def carry(session: ExecSession, request: pb.ExecRequest) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from collections import deque
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from typing import Protocol, assert_never
 
 import structlog
 
+from runrig._wake import Wake
 from runrig.agents import Report
 from runrig_agent.checkpoint import Checkpoint
 from runrig_agent.core import commands, events
@@ -63,7 +63,7 @@ class Loop:
         self._checkpoint = checkpoint
         self._settings = settings
         self._events: deque[events.Event] = deque()
-        self._wake = asyncio.Event()
+        self._wake = Wake()
         self._offset = time.time() - time.monotonic()
         self._first: list[commands.Command] = []
         self._runs: TaskRuns | None = None
@@ -116,11 +116,7 @@ class Loop:
             return
         self._wake.clear()
         due = self.core.next_deadline()
-        if due is None:
-            await self._wake.wait()
-            return
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._wake.wait(), max(0.0, due - self.now()) + 0.001)
+        await self._wake.wait(None if due is None else max(0.0, due - self.now()) + 0.001)
 
     def _turn(self) -> list[commands.Command]:
         now = self.now()

@@ -55,6 +55,9 @@ class SandboxServiceSettings:
     start_timeout_s: float = 10
     """Seconds within which a caller of Exec must say what to execute."""
 
+    hang_up_timeout_s: float = 2
+    """Seconds that a caller of Exec has to hang up once it was told how the command ended."""
+
     write_timeout_s: float = 60
     """Seconds that a caller may leave a message unread before its stream is ended."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from collections import deque
 from collections.abc import Callable
@@ -11,6 +10,7 @@ from dataclasses import dataclass
 
 import structlog
 
+from runrig._wake import Wake
 from runrig.agents import Order
 from runrig.errors import RunrigError
 from runrig.offers import News, StreamRefused
@@ -56,7 +56,7 @@ class Loop:
         self._events_waiting = events_waiting
         self._events_per_turn = events_per_turn
         self._events: deque[Event] = deque()
-        self._wake = asyncio.Event()
+        self._wake = Wake()
         self._room = asyncio.Event()
         self._room.set()
         self._streams: dict[StreamId, Ends] = {}
@@ -123,11 +123,7 @@ class Loop:
             return
         self._wake.clear()
         due = self.master.next_deadline()
-        if due is None:
-            await self._wake.wait()
-            return
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._wake.wait(), max(0.0, due - self.now()) + 0.001)
+        await self._wake.wait(None if due is None else max(0.0, due - self.now()) + 0.001)
 
     def _turn(self) -> list[Command]:
         now = self.now()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar
@@ -21,6 +21,8 @@ Response = TypeVar("Response")
 
 ANSWER_TIMEOUT_S = 10.0
 CHUNK_BYTES = 64 * 1024
+STARTED_KEY = "runrig-started"
+"""Initial metadata with which an agent says that a command has begun, and that more may be written."""
 CHANNEL_OPTIONS = (("grpc.enable_http_proxy", 0), ("grpc.use_local_subchannel_pool", 1))
 
 _NUMBERS: dict[Stream | None, pb.LogStream.ValueType] = {
@@ -163,6 +165,9 @@ class Sandbox:
         with self._errors():
             async with _cancelled_at_end(self._stub().Exec()) as call:
                 await self._answer(call.write(pb.ExecRequest(start=start)))
+                if STARTED_KEY not in (await self._answer(call.initial_metadata())):
+                    await self._answer(call.read())  # raises why
+                    raise ProtocolError(f"the agent at {self.address} neither started the command nor said why")
                 yield Session(call, self.address)
 
     def _stub(self) -> Any:
@@ -185,11 +190,16 @@ class Sandbox:
 
 
 class Session:
-    """A command that runs inside a task."""
+    """A command that runs inside a task.
+
+    The agent ends the stream only after this side has: a write that meets its end breaks a call in grpc.aio, and what
+    was still to be read of it with it. Writes come one at a time, as gRPC wants them.
+    """
 
     def __init__(self, call: Any, address: str) -> None:
         self._call = call
         self._address = address
+        self._turn = asyncio.Lock()
         self.exit_code: int | None = None
         """128 + n after signal n; None until `output` has ended."""
 
@@ -204,10 +214,10 @@ class Session:
                         yield "stderr", message.stderr
                     case "exit_code":
                         self.exit_code = message.exit_code
+                        await self._finish()
                     case None:
                         raise ProtocolError(f"the agent at {self._address} sent an empty message")
             if self.exit_code is None:
-                await self._call.code()
                 raise ProtocolError(f"the agent at {self._address} did not say how the command ended")
 
     async def write(self, data: bytes) -> None:
@@ -224,14 +234,16 @@ class Session:
         await self._send(pb.ExecRequest(resize=pb.TerminalSize(rows=rows, columns=columns)))
 
     async def _send(self, request: pb.ExecRequest) -> None:
-        if self._call.done():
-            return
-        try:
-            await self._call.write(request)
-        except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
+        async with self._turn:
+            if self.exit_code is not None or self._call.done():
+                return
+            with suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):  # it has failed: `output` tells how
+                await self._call.write(request)
+
+    async def _finish(self) -> None:
+        async with self._turn:
             if not self._call.done():
-                raise
-            # it has ended: `output` tells how
+                await self._call.done_writing()
 
 
 @asynccontextmanager

@@ -8,7 +8,6 @@ and ends the stream at a gap, so that nothing overtaken or lost goes unnoticed.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from typing import Generic, Protocol, TypeVar
 
 import grpc
 
+from runrig._wake import Wake
 from runrig.errors import ProtocolError, TooSlow
 
 MAX_ENVELOPE_BYTES = 2 * 1024 * 1024
@@ -50,7 +50,7 @@ class Outbox(Generic[Item]):
     def __init__(self, bound: int) -> None:
         self._bound = bound
         self._items: deque[Item] = deque()
-        self._filled = asyncio.Event()
+        self._filled = Wake()
         self._is_closed = False
 
     def __len__(self) -> int:
@@ -69,14 +69,15 @@ class Outbox(Generic[Item]):
         self._is_closed = True
         self._filled.set()
 
+    def wake(self) -> None:
+        """Let the writer look up: how long it may be idle has changed."""
+        self._filled.set()
+
     async def take(self, idle_s: float) -> list[Item] | None:
         """Return what waits, up to one envelope's size; [] after `idle_s` without any; None once closed and empty."""
         if not self._items and not self._is_closed:
             self._filled.clear()
-            try:
-                await asyncio.wait_for(self._filled.wait(), idle_s)
-            except TimeoutError:
-                return []
+            await self._filled.wait(idle_s)
         if not self._items:
             return None if self._is_closed else []
         taken: list[Item] = []
@@ -147,15 +148,25 @@ class ClientStream(Generic[Item, Sent, Received]):
         settings: StreamSettings,
     ) -> None:
         self.address = address
-        self.heartbeat_s = settings.heartbeat_s
+        self._heartbeat_s = settings.heartbeat_s
         self._open_call = open_call
         self._envelope = envelope
         self._heard = heard
         self._settings = settings
         self._outbox: Outbox[Item] = Outbox(settings.outbox_items)
         self._why = ""
-        self._has_ended = asyncio.Event()
+        self._has_ended = Wake()
         self._call: grpc.aio.StreamStreamCall[Sent, Received] | None = None
+
+    @property
+    def heartbeat_s(self) -> float:
+        """Return after how long without another an empty envelope is sent; it may be changed at any time."""
+        return self._heartbeat_s
+
+    @heartbeat_s.setter
+    def heartbeat_s(self, seconds: float) -> None:
+        self._heartbeat_s = seconds
+        self._outbox.wake()
 
     def put(self, item: Item) -> None:
         """Queue an item; when the bound is reached the stream ends and `run` says why."""
@@ -193,8 +204,7 @@ class ClientStream(Generic[Item, Sent, Received]):
 
     async def ended(self, timeout_s: float) -> None:
         """Wait for the end of the stream, at most `timeout_s`."""
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._has_ended.wait(), timeout_s)
+        await self._has_ended.wait(timeout_s)
 
     async def _write(self, call: grpc.aio.StreamStreamCall[Sent, Received]) -> None:
         await write_envelopes(self._outbox, call.write, self._envelope, lambda: self.heartbeat_s)

@@ -24,6 +24,7 @@ from typing import Any
 import structlog
 
 from runrig._connection_grpc import Connection, addresses_of
+from runrig._wake import Wake
 from runrig.errors import Refused
 from runrig.ids import FrameworkId, Role, TaskId, checked_role
 from runrig.offers import DEFAULT_FAILOVER_TIMEOUT_MS, FrameworkInfo
@@ -102,7 +103,7 @@ class Framework:
         self._addresses = addresses_of(master)
         self._settings = settings
         self._events: deque[Any] = deque()
-        self._wake = asyncio.Event()
+        self._wake = Wake()
         self._questions: dict[int, asyncio.Future[Any]] = {}
         self._connection: Connection | None = None
         self._connecting: asyncio.Task[None] | None = None
@@ -204,9 +205,7 @@ class Framework:
             return
         self._wake.clear()
         due = self.scheduler.next_deadline()
-        wait = None if due is None else max(0.0, due - self.now()) + 0.001
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._wake.wait(), wait)
+        await self._wake.wait(None if due is None else max(0.0, due - self.now()) + 0.001)
 
     async def _turn(self) -> None:
         assert self.scheduler is not None

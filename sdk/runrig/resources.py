@@ -287,6 +287,7 @@ def count_ports(ports: Ports) -> int:
 
 def ports_contain(ports: Ports, other: Ports) -> bool:
     """Say whether every range of `other` lies within one of `ports`."""
+    ports = merged_ports(ports)
     return all(any(begin <= low and high <= end for begin, end in ports) for low, high in merged_ports(other))
 
 

@@ -285,6 +285,18 @@ MAX_LIST = 256
 MAX_MILLISECONDS = 10 * 365 * 86_400_000
 
 
+def checked_labels(field: str, labels: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
+    """Return `labels` (or attributes) if they are not too many or too long; raise InvalidInput naming `field`."""
+    if len(labels) > MAX_LIST:
+        raise InvalidInput(field, len(labels), f"at most {MAX_LIST}")
+    for name, value in labels:
+        if not 1 <= len(name) <= MAX_TEXT or len(value) > MAX_TEXT:
+            raise InvalidInput(
+                field, f"{name}:{value}", f"a name of 1 to {MAX_TEXT} characters, a value of at most {MAX_TEXT}"
+            )
+    return labels
+
+
 def checked_task(task: TaskSpec, field: str = "task") -> TaskSpec:
     """Return `task` if it can be launched somewhere.
 

@@ -81,7 +81,7 @@ async def served(work: Path, settings: SandboxServiceSettings = SETTINGS) -> Asy
     try:
         yield Serving(sandboxes, access, server, f"127.0.0.1:{port}", directory)
     finally:
-        await server.stop(None)
+        await server.stop(1)  # seconds for what was cancelled to clean up
         access.close()
 
 

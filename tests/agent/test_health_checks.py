@@ -16,7 +16,7 @@ from runrig_agent.health_checks import HealthChecks, HealthCheckSettings
 from runrig_agent.health_probes import CheckedTask, endpoint
 from runrig_agent.runtime import LaunchFailed, TaskKey
 from tests.agent.local_exec import LocalExec
-from tests.agent.web import Web, content, endless, redirect, silence, status, web_server
+from tests.agent.web import Web, content, endless, nothing, redirect, status, web_server
 
 KEY: TaskKey = (FrameworkId("f"), TaskId("t"))
 Told = tuple[TaskKey, int, bool, str]
@@ -126,11 +126,11 @@ async def test_a_body_without_end_is_not_read(checks: HealthChecks, ear: Ear, we
     assert (await ear.next())[2]
 
 
-async def test_no_answer_in_time_is_a_failure(checks: HealthChecks, ear: Ear) -> None:
-    async with silent_server() as port:
-        checks.watch(task(http(port, timeout_ms=50)))
+async def test_no_answer_in_time_is_a_failure(checks: HealthChecks, ear: Ear, web: Web) -> None:
+    web.on("/", nothing)
+    checks.watch(task(http(web.port, timeout_ms=50)))
 
-        assert (await ear.next())[2:] == (False, "no answer within 0.05 s")
+    assert (await ear.next())[2:] == (False, "no answer within 0.05 s")
 
 
 async def test_a_port_that_answers_is_healthy(checks: HealthChecks, ear: Ear, web: Web) -> None:
@@ -227,9 +227,8 @@ async def test_no_more_commands_run_at_once_than_allowed(ear: Ear) -> None:
     assert runtime.most_at_once == 2
 
 
-async def test_closing_ends_a_check_that_is_being_tried(ear: Ear, web: Web) -> None:
-    checks, began = HealthChecks(ear), asyncio.Event()
-    web.on("/", silence(began))
+async def test_closing_ends_a_check_that_is_being_tried(ear: Ear) -> None:
+    checks = HealthChecks(ear)
     runtime = LocalExec(Path("/"))
     checks.watch(task(command("exec sleep 1000"), runtime=runtime))
     while not runtime.sessions:  # noqa: ASYNC110  (the loop has nothing to tell it)
@@ -264,22 +263,6 @@ def test_a_port_is_tried_where_it_can_be_reached(
     checked = CheckedTask(KEY, spec, LocalExec(Path("/")), address=address)
 
     assert endpoint(checked, check, "127.0.0.1") == found
-
-
-class silent_server:  # noqa: N801 (a context manager)
-    """Accepts and says nothing."""
-
-    async def __aenter__(self) -> int:
-        async def hold(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            await reader.read()
-            writer.close()
-
-        self._server = await asyncio.start_server(hold, "127.0.0.1", 0)
-        port: int = self._server.sockets[0].getsockname()[1]
-        return port
-
-    async def __aexit__(self, *_: object) -> None:
-        self._server.close()
 
 
 async def until_nothing_runs(name: str) -> None:

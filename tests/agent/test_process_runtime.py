@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import os
 import signal
@@ -423,15 +422,18 @@ async def test_a_task_of_an_earlier_warden_can_be_killed_whole(agent: Agent) -> 
 async def test_launches_go_on_while_wardens_are_killed(agent: Agent) -> None:
     orders = [order(agent.folder, f"task-{number}", "echo started; sleep 0.02") for number in range(40)]
 
+    launched = 0
+
     async def launch_all() -> None:
+        nonlocal launched
         for each in orders:
             await agent.runtime.launch(each)
+            launched += 1
 
     launching = asyncio.create_task(launch_all())
-    while not launching.done():
-        with contextlib.suppress(ProcessLookupError, ValueError, FileNotFoundError):
-            os.kill(agent.warden_pid, signal.SIGKILL)
-        await asyncio.wait([launching], timeout=0.4)
+    for mark in (3, 11, 23, 35):
+        await until(lambda mark=mark: launched >= mark, f"{mark} launches")  # type: ignore[misc]
+        os.kill(agent.warden_pid, signal.SIGKILL)  # while the next launch is under way
     await launching
 
     for each in orders:

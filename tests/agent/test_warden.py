@@ -289,16 +289,18 @@ def test_a_warden_whose_directory_vanished_ends_with_its_last_task(directory: Pa
     warden.disconnect()
 
 
-def test_a_start_that_was_announced_but_never_happened_is_forgotten(directory: Path) -> None:
+def test_a_start_that_was_announced_is_never_repeated(directory: Path) -> None:
     directory.mkdir()
     journal = Journal(directory / "journal")
-    journal.announce(record("never"))
+    journal.announce(record("perhaps"))
     journal.close()
 
     warden = Warden(directory)
 
-    assert "done" in warden.ask("list")
-    assert warden.launch("never", "true")["task"]["pid"] > 0
+    task = warden.launch("perhaps", "touch", "started")["task"]
+    assert (task["pid"], task["end"]["code"]) == (0, None)
+    assert "whether it ran is not known" in task["end"]["message"]
+    assert not (directory.parent / "started").exists()
     warden.disconnect()
 
 

@@ -118,3 +118,8 @@ def silence(began: asyncio.Event) -> Answer:
         await asyncio.Event().wait()
 
     return answer
+
+
+async def nothing(writer: asyncio.StreamWriter) -> None:  # noqa: ARG001
+    """Accept, and never answer."""
+    await asyncio.Event().wait()

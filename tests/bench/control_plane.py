@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.bench.frameworks import Declining, Measuring, OneAtATime, Saturating, measured
+from tests.bench.frameworks import Declining, OneAtATime, Saturating, measured
 from tests.bench.processes import EmulatedAgents, Master, cpu_seconds, emulated_agents, master_process, resident_mib
 from tests.bench.report import Row, row
 

@@ -45,16 +45,33 @@ class Agent:
         self.heartbeat_s = 0.0
         self.written_at = 0.0
         self._info = AgentInfo(
-            AgentId(self.id), f"host-{number:05}", resources, "127.0.0.1:5051", attributes=(("rack", f"r{number % 40}"),)
+            AgentId(self.id),
+            f"host-{number:05}",
+            resources,
+            "127.0.0.1:5051",
+            attributes=(("rack", f"r{number % 40}"),),
         )
+        self._session = 0
         self._number = 0
         self._call: grpc.aio.StreamStreamCall[Request, Response] | None = None
 
     async def run(self, channel: grpc.aio.Channel) -> None:
-        """Register, then answer the master until it ends the stream."""
-        call = self._call = agent_pb2_grpc.AgentServiceStub(channel).Connect()  # type: ignore[assignment,misc]
+        """Register, anew if the connection fails, then answer the master until it ends the stream."""
+        while True:
+            self._number = 0
+            self._session += 1
+            try:
+                await self._serve(channel)
+            except grpc.aio.AioRpcError as error:
+                sys.stderr.write(f"{self.id}: {error.code().name}: {error.details()}\n")
+            if self.joined.is_set():
+                return
+            await asyncio.sleep(0.5)
+
+    async def _serve(self, channel: grpc.aio.Channel) -> None:
+        call = self._call = agent_pb2_grpc.AgentServiceStub(channel).Connect()
         assert call is not None
-        await self._write([report_to_wire(Register(self._info, session=1, epoch=0))])
+        await self._write([report_to_wire(Register(self._info, self._session, epoch=0))])
         while isinstance(envelope := await call.read(), Response):
             reports = list(self._heard(envelope.commands))
             if reports:
@@ -91,9 +108,7 @@ class Agent:
                 self.heartbeat_s = command.registered.heartbeat_ms / 1000
                 self.joined.set()
 
-    def _update(
-        self, framework_id: str, task_id: str, number: int, state: TaskState
-    ) -> agent_pb2.AgentReport:
+    def _update(self, framework_id: str, task_id: str, number: int, state: TaskState) -> agent_pb2.AgentReport:
         self.tasks[task_id] = number
         return agent_pb2.AgentReport(
             update=tasks_pb2.StatusUpdate(

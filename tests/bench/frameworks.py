@@ -22,9 +22,9 @@ from runrig import (
     Resources,
     StatusUpdate,
     TaskId,
-    TasksUpdated,
     TaskSpec,
     TaskState,
+    TasksUpdated,
 )
 
 TASK = Resources(cpu_millis=1000, mem_mib=64)
@@ -128,7 +128,7 @@ class Declining(Measuring):
 
 
 class Saturating(Measuring):
-    """Keep `window` tasks in flight, always `group` of them on one agent with one Accept of its own, until `tasks` ended."""
+    """Keep `window` tasks in flight, `group` of them on one agent with each Accept, until `tasks` have ended."""
 
     def __init__(self, agents: int, tasks: int, group: int, window: int, began: Callable[[], None]) -> None:
         super().__init__(agents)

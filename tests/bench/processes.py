@@ -32,7 +32,9 @@ def resident_mib(pid: int) -> float:
 
 
 @contextlib.contextmanager
-def running(argv: list[str], stdout: IO[str] | int, stderr: IO[str] | None, stdin: int) -> Iterator[subprocess.Popen[str]]:
+def running(
+    argv: list[str], stdout: IO[str] | int, stderr: IO[str] | None, stdin: int
+) -> Iterator[subprocess.Popen[str]]:
     """Run a program of this installation; end it at the end, by force if it takes too long."""
     process = subprocess.Popen([sys.executable, "-m", *argv], stdin=stdin, stdout=stdout, stderr=stderr, text=True)
     try:

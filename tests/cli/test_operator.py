@@ -105,6 +105,12 @@ def test_all_pages_are_followed(master: FakeMaster, runrig: Runrig) -> None:
     assert runrig("tasks", "ls", "-o", "name").stdout.splitlines() == [f"web-{number}" for number in range(7)]
 
 
+def test_tasks_of_one_age_are_listed_in_the_order_of_their_numbers(master: FakeMaster, runrig: Runrig) -> None:
+    master.tasks = [task("job-10"), task("job-9"), task("7"), task("a")]
+
+    assert runrig("tasks", "ls", "-o", "name").stdout.split() == ["7", "a", "job-9", "job-10"]
+
+
 def test_ended_tasks_are_listed_only_when_asked_for(master: FakeMaster, runrig: Runrig) -> None:
     master.tasks = [task("web-1"), task("web-2", tasks_pb2.TASK_FAILED)]
 

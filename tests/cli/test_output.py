@@ -156,12 +156,20 @@ def on_terminal(program: str, variables: dict[str, str]) -> str:
         except OSError:  # the other end is closed
             return
 
-    reader = threading.Thread(target=read)
+    reader = threading.Thread(target=read, daemon=True)
     reader.start()
-    subprocess.run(
-        [sys.executable, "-c", program], stdout=inside, env={**env, "COLUMNS": "80", **variables}, check=True
-    )
-    os.close(inside)
-    reader.join()
-    os.close(outside)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", program],
+            stdout=inside,
+            stderr=subprocess.PIPE,
+            env={**env, "COLUMNS": "80", **variables},
+            timeout=60,
+            check=False,
+        )
+    finally:
+        os.close(inside)  # ends the reader
+        reader.join()
+        os.close(outside)
+    assert done.returncode == 0, done.stderr.decode()
     return b"".join(chunks).decode()

@@ -54,6 +54,10 @@ class AgentProcess:
             self.process.send_signal(number)
         return await self.process.wait()
 
+    def sandbox(self, task_id: str) -> Path:
+        """Say where a task's sandbox is."""
+        return self.directory / "work/sandboxes" / FRAMEWORK / task_id
+
     async def wait(self) -> int:
         """Wait for its end; return its exit code."""
         assert self.process is not None
@@ -68,6 +72,13 @@ class AgentProcess:
         except urllib.error.HTTPError as error:
             with error:
                 return error.code, json.load(error)
+
+
+async def appears(path: Path) -> None:
+    """Wait until a task has made a file."""
+    async with asyncio.timeout(DEADLINE_S):
+        while not await asyncio.to_thread(path.exists):  # noqa: ASYNC110 (another process makes it)
+            await asyncio.sleep(0.02)
 
 
 def free_port() -> int:

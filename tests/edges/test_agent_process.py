@@ -21,7 +21,7 @@ from runrig.resources import Resources
 from runrig.tasks import CheckKind, Command, Fetch, HealthCheck, Reason, RuntimeKind, TaskSpec, TaskState
 from runrig.v1 import sandbox_pb2, sandbox_pb2_grpc, tasks_pb2
 from tests.edges.agent_master import FRAMEWORK, FakeMaster
-from tests.edges.agent_process import AgentProcess, end_warden, running_agent, running_master, shell
+from tests.edges.agent_process import AgentProcess, appears, end_warden, running_agent, running_master, shell
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ async def test_a_task_runs_and_finishes(master: FakeMaster, agent: AgentProcess)
 
     assert master.states("t") == [TaskState.TASK_RUNNING, TaskState.TASK_FINISHED]
     assert finished.exit_code == 0
-    sandbox = agent.directory / "work/sandboxes" / FRAMEWORK / "t"
+    sandbox = agent.sandbox("t")
     assert (sandbox / "stdout").read_text() == f"t on host-1 in {sandbox}\n"
 
 
@@ -90,8 +90,8 @@ async def test_a_task_that_cannot_be_read_is_an_error_and_the_rest_go_on(
 
 
 async def test_a_stubborn_task_is_killed_after_its_grace(master: FakeMaster, agent: AgentProcess) -> None:
-    master.launch(shell("t", "trap '' TERM; while :; do sleep 0.1; done"))
-    await master.state("t", TaskState.TASK_RUNNING)
+    master.launch(shell("t", "trap '' TERM; touch deaf; while :; do sleep 0.1; done"))
+    await appears(agent.sandbox("t") / "deaf")
 
     master.kill("t", grace_ms=300)
 
@@ -115,12 +115,12 @@ async def test_files_are_fetched_before_the_start(master: FakeMaster, agent: Age
     await master.state("t", TaskState.TASK_FINISHED)
     refused = await master.state("bad", TaskState.TASK_FAILED)
     assert refused.reason is Reason.FETCH_FAILED
-    assert (agent.directory / "work/sandboxes" / FRAMEWORK / "t/stdout").read_text() == "fetched\n"
+    assert (agent.sandbox("t") / "stdout").read_text() == "fetched\n"
 
 
 async def test_a_failing_health_check_ends_the_task(master: FakeMaster, agent: AgentProcess) -> None:
     check = HealthCheck(
-        CheckKind.COMMAND, shell="test -e healthy", interval_ms=50, grace_ms=0, max_consecutive_failures=2
+        CheckKind.COMMAND, shell="test -e healthy", interval_ms=50, grace_ms=20_000, max_consecutive_failures=2
     )
     master.launch(shell("t", "touch healthy; sleep 1; rm healthy; sleep 60", health_checks=(check,)))
 
@@ -132,12 +132,12 @@ async def test_a_failing_health_check_ends_the_task(master: FakeMaster, agent: A
 
 
 async def test_rule_11_kill_9_of_the_agent_disturbs_no_task(master: FakeMaster, agent: AgentProcess) -> None:
-    master.launch(shell("runs", "sleep 60"), shell("ends", "sleep 0.5; exit 3"))
+    master.launch(shell("runs", "sleep 60"), shell("ends", "sleep 2; exit 3"))
     running = await master.state("runs", TaskState.TASK_RUNNING)
     await master.state("ends", TaskState.TASK_RUNNING)
 
     await agent.kill(signal.SIGKILL)
-    await asyncio.sleep(0.7)  # the time in which a task ends while no agent looks
+    await asyncio.sleep(2.0)  # the time in which a task ends while no agent looks
     os.kill(running.pid, 0)
     await agent.start()
     register = await master.registered(2)

@@ -27,6 +27,7 @@ from runrig.sandbox import Sandbox
 from runrig.v1 import sandbox_pb2 as pb
 from runrig.v1.sandbox_pb2_grpc import SandboxServiceServicer, add_SandboxServiceServicer_to_server
 from tests.agent.serving import FRAMEWORK, served
+from tests.agent.web import nothing, web_server
 
 
 def calls(sandbox: Sandbox) -> tuple[AsyncIterator[object], ...]:
@@ -57,17 +58,11 @@ async def test_an_agent_that_is_away_is_told_by_every_call() -> None:
 
 
 async def test_a_silent_agent_is_given_up_by_every_call() -> None:
-    async def hold(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.read()
-        writer.close()
-
-    server = await asyncio.start_server(hold, "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
-    async with Sandbox(f"127.0.0.1:{port}", timeout_s=0.1) as sandbox:
+    async with web_server() as web, Sandbox(web.address, timeout_s=0.1) as sandbox:
+        web.on("*", nothing)  # what gRPC's first line seems to ask for
         for call in calls(sandbox):
             with pytest.raises(TimedOut):
                 await anext(call)
-    server.close()
 
 
 async def test_a_follower_is_told_when_its_agent_ends(tmp_path: Path) -> None:
@@ -112,6 +107,7 @@ class Odd(SandboxServiceServicer):
 
     async def Exec(self, request_iterator, context) -> None:  # type: ignore[no-untyped-def]  # noqa: N802
         await anext(request_iterator)
+        await context.send_initial_metadata((("runrig-started", "1"),))
         await context.write(pb.ExecResponse(stdout=b"x"))
 
     async def ReadLogs(self, request, context) -> None: ...  # type: ignore[no-untyped-def]  # noqa: N802

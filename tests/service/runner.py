@@ -164,7 +164,7 @@ class Runner:
         """Launch waiting tasks and let them run; return them."""
         started = list(self.waiting if task_ids is None else task_ids)
         for task_id in started:
-            if task_id in self.waiting:
+            if task_id in self.wants and task_id not in self.views:
                 self.launch(task_id)
             if task_id in self.views:
                 self.change(task_id, S.TASK_RUNNING, healthy)

@@ -56,7 +56,7 @@ STEPS = st.one_of(
 )
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(STEPS, min_size=8, max_size=40), st.booleans())
 def test_no_id_is_doubled_and_what_is_wanted_runs_in_the_end(
     steps: list[tuple[Any, ...]], crashes_always: bool
@@ -72,7 +72,7 @@ def test_no_id_is_doubled_and_what_is_wanted_runs_in_the_end(
     assert no_rest(runner)
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(STEPS, min_size=8, max_size=30))
 def test_a_process_that_dies_after_every_event_decides_as_one_that_lives(steps: list[tuple[Any, ...]]) -> None:
     lives, dies = with_apps(), with_apps()

@@ -210,6 +210,16 @@ def test_a_crashing_app_waits_longer_each_time() -> None:
     assert delays == [2, 4, 5, 5]
 
 
+def test_even_an_app_without_a_delay_is_not_started_again_in_the_same_instant() -> None:
+    runner = given(backoffSeconds=0)
+
+    runner.change(runner.running[0], S.TASK_ERROR, reason=Reason.INVALID_TASK)
+
+    assert runner.waiting == []
+    runner.advance(0.1)
+    assert len(runner.waiting) == 1
+
+
 def test_a_delay_is_kept_when_the_app_is_scaled_and_when_the_process_dies() -> None:
     runner = given(backoffSeconds=60)
     runner.change(runner.running[0], S.TASK_FAILED, reason=Reason.EXITED)

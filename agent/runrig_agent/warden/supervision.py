@@ -19,6 +19,7 @@ from runrig_agent.warden.spawning import UNKNOWN, Failure, failure, spawn
 KILL_PATIENCE_S = 10.0
 """How long an end waits for processes of the task that do not die, such as those stuck in reading a disk."""
 
+_MAYBE_STARTED = "whether it ran is not known: the warden was killed while it started it"
 _ALL_CHILDREN = os.WEXITED | os.WNOHANG | os.WNOWAIT
 
 
@@ -181,22 +182,24 @@ class Supervision:
         """Find the tasks of an earlier warden again, or note that they have ended."""
         for record in [each for each in self.records.values() if each.end is None]:
             if record.boot_id != self.boot_id:
-                self._journal.ended(
-                    record,
-                    End(None, _now_ms(), has_host_rebooted=True, message="the host was restarted while it ran"),
-                )
+                message = "the host was restarted while it ran"
+                self._journal.ended(record, End(None, _now_ms(), has_host_rebooted=True, message=message))
             elif record.pid or self._find_announced(record):
                 self._adopt_started(record)
+            else:
+                self._journal.ended(record, End(None, _now_ms(), message=_MAYBE_STARTED))
+                self._remove_groups(record.cgroups)
 
     def _find_announced(self, record: Record) -> bool:
-        """Look for a task that an earlier warden was about to start; forget it when it did not get so far."""
+        """Look for a task that an earlier warden was about to start.
+
+        When it is not there it has ended already, or never was: it must not be started again.
+        """
         pid = processes.first_of(cgroups.members(record.cgroups) or processes.members(0, record.token))
+        record.started_at_ms = _now_ms()
         if pid is None:
-            self._journal.forgotten(record)
-            self._remove_groups(record.cgroups)
             return False
         record.pid, record.start_ticks = pid, processes.start_ticks(pid) or 0
-        record.started_at_ms = _now_ms()
         self._journal.started(record)
         return True
 

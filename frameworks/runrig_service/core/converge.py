@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import Counter
 from dataclasses import dataclass
 
+from runrig.ids import TaskId
 from runrig.wants import Decision
 from runrig_service.core.app import App, Definition, Pairs
-from runrig_service.core.instance import Instance
+from runrig_service.core.instance import Instance, Standing
+from runrig_service.core.instances import Tally
 from runrig_service.core.launch import gathering_attributes
-from runrig_service.core.rollout import Counts, step
+from runrig_service.core.rollout import Counts, Step, step
 from runrig_service.core.selection import select, value_of
 from runrig_service.core.state import State
 
@@ -50,66 +52,87 @@ def _step(state: State, app_id: str, now_ms: int) -> Next:
     if definition is None:
         return result
     _release_stranded(state, definition.app, result)
-    instances = _within_reach(state, definition, now_ms, result)
-    counts = _counts(definition, instances)
+    inactive = _give_up(state, definition, now_ms, result)
+    counts = _counts(definition, state.instances.tally(app_id), len(inactive))
     planned = step(counts, definition.app.upgrade)
-    old = [each for each in instances if not each.is_stopping and _is_old(each, definition)]
-    new = [each for each in instances if not each.is_stopping and not _is_old(each, definition)]
-    victims = [
-        *select(definition.app, (each for each in old if not each.is_ready), planned.stop_not_ready),
-        *select(definition.app, (each for each in old if each.is_ready), planned.stop_ready),
-        *select(definition.app, new, planned.stop_new),
-    ]
-    for each in victims:
-        result.decisions += state.instances.stop(each)
+    if planned.stops:
+        _stop(state, definition, planned, inactive, result)
     _start(state, definition, planned.start, now_ms, result)
     if definition.change and _is_complete(counts):
         result.decisions += state.apps.complete(app_id)
     return result
 
 
-def _within_reach(state: State, definition: Definition, now_ms: int, result: Next) -> list[Instance]:
-    """Return the instances that count; give up those out of reach for too long, and old ones that wait."""
+def _give_up(state: State, definition: Definition, now_ms: int, result: Next) -> set[TaskId]:
+    """Give up what was out of reach for too long, and what is old and waits.
+
+    Return the instances that are replaced already, but given up only later: they do not count meanwhile.
+    """
+    tally = state.instances.tally(definition.app.app_id)
+    if not any(_needs_a_look(key, definition) for key in tally):
+        return set()
     strategy = definition.app.unreachable
-    counted = []
+    inactive = set()
     for each in state.instances.of(definition.app.app_id):
-        if each.is_waiting and _is_old(each, definition):
+        is_old = _is_old(each.version_ms, definition)
+        if each.is_waiting and is_old:
             result.decisions += state.instances.stop(each)
-        elif each.unreachable_ms is None or strategy is None:
-            counted.append(each)
-        elif now_ms >= each.unreachable_ms + strategy.expunge_after_ms:
+        if each.unreachable_ms is None or strategy is None:
+            continue
+        inactive_ms = each.unreachable_ms + strategy.inactive_after_ms
+        expunged_ms = each.unreachable_ms + strategy.expunge_after_ms
+        if now_ms >= expunged_ms or (is_old and now_ms >= inactive_ms):
             result.decisions += state.instances.stop(each)
-        else:
-            result.wake_at(each.unreachable_ms + strategy.expunge_after_ms)
-            if now_ms < each.unreachable_ms + strategy.inactive_after_ms:
-                result.wake_at(each.unreachable_ms + strategy.inactive_after_ms)
-                counted.append(each)
-            elif _is_old(each, definition):
-                result.decisions += state.instances.stop(each)
-    return counted
+            continue
+        result.wake_at(expunged_ms if now_ms >= inactive_ms else inactive_ms)
+        if now_ms >= inactive_ms:
+            inactive.add(each.task_id)
+    return inactive
 
 
-def _is_old(instance: Instance, definition: Definition) -> bool:
-    return instance.version_ms < definition.configured_ms
+def _needs_a_look(key: tuple[int, Standing], definition: Definition) -> bool:
+    version_ms, standing = key
+    if standing is Standing.WAITING:
+        return _is_old(version_ms, definition)
+    return standing is Standing.UNREACHABLE
 
 
-def _counts(definition: Definition, instances: Iterable[Instance]) -> Counts:
-    counted = {"new": 0, "new_ready": 0, "old_ready": 0, "old_not_ready": 0, "stopping": 0, "stopping_old": 0}
-    for each in instances:
-        is_old = _is_old(each, definition)
-        if each.is_stopping:
-            counted["stopping"] += 1
-            counted["stopping_old"] += is_old
-        elif is_old:
-            counted["old_ready" if each.is_ready else "old_not_ready"] += 1
-        else:
-            counted["new"] += 1
-            counted["new_ready"] += each.is_ready
-    return Counts(wanted=definition.app.instances, **counted)
+def _is_old(version_ms: int, definition: Definition) -> bool:
+    return version_ms < definition.configured_ms
+
+
+def _counts(definition: Definition, tally: Tally, inactive: int) -> Counts:
+    new: Counter[Standing] = Counter()
+    old: Counter[Standing] = Counter()
+    for (version_ms, standing), number in tally.items():
+        (old if _is_old(version_ms, definition) else new)[standing] += number
+    return Counts(
+        wanted=definition.app.instances,
+        new=new.total() - new[Standing.STOPPING] - inactive,
+        new_ready=new[Standing.READY],
+        old_ready=old[Standing.READY],
+        old_not_ready=old[Standing.NOT_READY] + old[Standing.UNREACHABLE],
+        stopping=new[Standing.STOPPING] + old[Standing.STOPPING],
+        stopping_old=old[Standing.STOPPING],
+    )
 
 
 def _is_complete(counts: Counts) -> bool:
     return counts.new == counts.new_ready == counts.wanted and not counts.is_rolling and not counts.stopping
+
+
+def _stop(state: State, definition: Definition, planned: Step, inactive: set[TaskId], result: Next) -> None:
+    app = definition.app
+    instances = [each for each in _remaining(state, app) if each.task_id not in inactive]
+    old = [each for each in instances if _is_old(each.version_ms, definition)]
+    new = [each for each in instances if not _is_old(each.version_ms, definition)]
+    victims = [
+        *select(app, (each for each in old if not each.is_ready), planned.stop_not_ready),
+        *select(app, (each for each in old if each.is_ready), planned.stop_ready),
+        *select(app, new, planned.stop_new),
+    ]
+    for each in victims:
+        result.decisions += state.instances.stop(each)
 
 
 def _start(state: State, definition: Definition, count: int, now_ms: int, result: Next) -> None:

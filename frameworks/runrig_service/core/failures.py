@@ -27,6 +27,10 @@ _REFUSED_AT_ONCE = frozenset(
 """The cluster's fault, but certain to happen again at once if nothing slows it down."""
 
 
+LEAST_DELAY_MS = 100
+"""Even for an app without a delay: what is refused at once must not keep the process busy."""
+
+
 @dataclass(frozen=True, slots=True)
 class Trouble:
     """The last failure of an app, as JSON for clients, and the delay that it brought."""
@@ -51,7 +55,7 @@ def after_failure(app: App, trouble: Trouble, now_ms: int) -> Trouble:
         delay_ms = min(app.backoff_ms, app.max_launch_delay_ms)
     else:
         delay_ms = min(app.max_launch_delay_ms, round(trouble.delay_ms * app.backoff_factor))
-    return replace(trouble, delay_ms=delay_ms, since_ms=now_ms)
+    return replace(trouble, delay_ms=max(LEAST_DELAY_MS, delay_ms), since_ms=now_ms)
 
 
 def is_failure(status: StatusUpdate) -> bool:

@@ -4,12 +4,24 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from enum import Enum
 
 from runrig.ids import TaskId
 from runrig.tasks import TaskState
 from runrig.wants import TaskView
 from runrig_service.core.app import Pairs
 from runrig_service.core.times import milliseconds
+
+
+class Standing(Enum):
+    """How an instance counts when it is decided what to start and to stop."""
+
+    WAITING = "waiting"
+    UNREACHABLE = "unreachable"
+    READY = "ready"
+    NOT_READY = "not ready"
+    STOPPING = "stopping"
+
 
 _UNREACHABLE = (TaskState.TASK_UNREACHABLE, TaskState.TASK_UNKNOWN)
 
@@ -63,6 +75,17 @@ class Instance:
     def is_ready(self) -> bool:
         """Say whether it serves: running, and healthy where there are checks."""
         return self.state is TaskState.TASK_RUNNING and (not self.has_checks or self.health is True)
+
+    @property
+    def standing(self) -> Standing:
+        """Return how it counts."""
+        if self.is_stopping:
+            return Standing.STOPPING
+        if self.is_waiting:
+            return Standing.WAITING
+        if self.is_unreachable:
+            return Standing.UNREACHABLE
+        return Standing.READY if self.is_ready else Standing.NOT_READY
 
     @property
     def active_since_ms(self) -> int:

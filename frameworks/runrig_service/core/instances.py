@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 
 from runrig.ids import TaskId
 from runrig.wants import Decision, Delete, Put, Run, Stop, TaskView
 from runrig_service.core.app import App, Definition, Pairs
-from runrig_service.core.instance import Instance
+from runrig_service.core.instance import Instance, Standing
 from runrig_service.core.launch import want
 from runrig_service.core.limits import Policy
 from runrig_service.core.paths import instance_id
 from runrig_service.core.times import text_of
 
 COUNTER = "counter"
+
+Tally = Counter[tuple[int, Standing]]
+"""How many instances of an app there are, by version and standing; kept, as a large app is not counted at each news."""
 
 
 class Instances:
@@ -23,6 +27,7 @@ class Instances:
         self._policy = policy
         self._by_app: dict[str, dict[TaskId, Instance]] = {}
         self._by_id: dict[TaskId, Instance] = {}
+        self._tallies: dict[str, Tally] = {}
         self._last_number = 0
 
     def restore(self, entries: Mapping[str, bytes], counter: bytes, tasks: Mapping[TaskId, TaskView]) -> None:
@@ -49,9 +54,20 @@ class Instances:
         """Return the instances of an app, in the order in which they were made."""
         return list(self._by_app.get(app_id, {}).values())
 
+    def tally(self, app_id: str) -> Tally:
+        """Return how many instances of an app there are, by version and standing."""
+        return self._tallies.get(app_id, Counter())
+
     def versions(self, app_id: str) -> set[int]:
-        """Return the versions that the instances of an app have."""
-        return {each.version_ms for each in self.of(app_id) if not each.is_stopping}
+        """Return the versions that the instances of an app have, but for those that are being stopped."""
+        return {version_ms for version_ms, standing in self.tally(app_id) if standing is not Standing.STOPPING}
+
+    def learn(self, instance: Instance, view: TaskView, now_ms: int) -> bool:
+        """Take up news of an instance's task; say whether its entry has changed."""
+        self._count(instance, -1)
+        has_changed = instance.learn(view, now_ms)
+        self._count(instance, 1)
+        return has_changed
 
     def make(self, definition: Definition, count: int, gathered: Pairs, now_ms: int) -> list[Decision]:
         """Make new instances of an app's current version, and ask for them to run."""
@@ -84,11 +100,14 @@ class Instances:
             return [self.forget(instance), Stop(instance.task_id)]
         if instance.is_stopping:
             return []
+        self._count(instance, -1)
         instance.is_stopping = True
+        self._count(instance, 1)
         return [self.put(instance), Stop(instance.task_id)]
 
     def forget(self, instance: Instance) -> Delete:
         """Forget an instance that has ended."""
+        self._count(instance, -1)
         del self._by_id[instance.task_id]
         siblings = self._by_app[instance.app_id]
         del siblings[instance.task_id]
@@ -104,6 +123,16 @@ class Instances:
         assert instance.task_id not in self._by_id, f"{instance.task_id} is there already"
         self._by_id[instance.task_id] = instance
         self._by_app.setdefault(instance.app_id, {})[instance.task_id] = instance
+        self._count(instance, 1)
+
+    def _count(self, instance: Instance, change: int) -> None:
+        tally = self._tallies.setdefault(instance.app_id, Counter())
+        key = (instance.version_ms, instance.standing)
+        tally[key] += change
+        if not tally[key]:
+            del tally[key]
+        if not tally:
+            del self._tallies[instance.app_id]
 
 
 def _key(task_id: TaskId) -> str:

@@ -48,6 +48,11 @@ class Step:
     """Old instances that do not."""
     stop_new: int = 0
 
+    @property
+    def stops(self) -> bool:
+        """Say whether anything is to be stopped."""
+        return bool(self.stop_ready or self.stop_not_ready or self.stop_new)
+
 
 def step(counts: Counts, strategy: UpgradeStrategy) -> Step:
     """Return the next step towards `counts.wanted` instances of the current configuration."""

@@ -102,7 +102,7 @@ class Service:
         if instance is None:
             return self._unknown(view)
         decisions: list[Decision] = []
-        has_changed = instance.learn(view, now_ms)
+        has_changed = self._state.instances.learn(instance, view, now_ms)
         if view.state is not None and view.state.is_terminal:
             decisions += self._ended(instance, view, now_ms)
         elif instance.is_stopping and instance.is_unreachable:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from runrig.agents import AgentChanged, Register, Registered, ShutdownFramework, TaskReport
+from runrig.agents import AgentChanged, KillTask, Register, Registered, ShutdownFramework, TaskReport
 from runrig.errors import Conflict, NotFound, RunrigError
 from runrig.ids import AgentId, FrameworkId
 from runrig.offers import FrameworkInfo, RefusalCode, RescindReason, StreamRefused
 from runrig.tasks import Reason, TaskState
 from runrig_master.core import statuses
 from runrig_master.core.cluster import Cluster
-from runrig_master.core.commands import CloseStream
 from runrig_master.core.events import StreamId
 from runrig_master.core.state import Agent, Framework, Presence, Task
 
@@ -19,7 +18,7 @@ def register(cluster: Cluster, stream: StreamId, report: Register, now: float) -
     refusal = _refusal(cluster, report)
     if refusal is not None:
         cluster.note("agent refused", agent=report.agent.agent_id, why=refusal.message)
-        cluster.do(CloseStream(stream, refusal))
+        cluster.refuse_stream(stream, refusal)
         return
     agent = cluster.agents.get(report.agent.agent_id)
     if agent is None:
@@ -56,7 +55,7 @@ def _end_old_stream(cluster: Cluster, agent: Agent) -> None:
     if agent.stream is not None:
         cluster.agent_streams.pop(agent.stream, None)
         text = "the agent has connected anew"
-        cluster.do(CloseStream(agent.stream, StreamRefused(RefusalCode.OUT_OF_ORDER, text)))
+        cluster.refuse_stream(agent.stream, StreamRefused(RefusalCode.OUT_OF_ORDER, text))
         agent.stream = None
     cluster.rescind(list(agent.offers.values()), RescindReason.AGENT_LEFT)
 
@@ -123,13 +122,25 @@ def _merge_task(cluster: Cluster, agent: Agent, report: TaskReport, was: Presenc
         cluster.note("two agents report one task", True, task=task.id, agents=(task.agent.id, agent.id))
         return
     if task is None:
-        if report.task_id not in framework.ended:
-            cluster.add_task(_reported_task(framework, agent, report))
+        _merge_stranger(cluster, agent, framework, report, was)
         return
     if not task.state.is_terminal:
         _return_to_real_state(cluster, task, report, was)
     if task.kill_reason is not None and not task.state.is_terminal:
         cluster.order(agent, statuses.kill_order(task))
+
+
+def _merge_stranger(cluster: Cluster, agent: Agent, framework: Framework, report: TaskReport, was: Presence) -> None:
+    """Take up a task that this leadership has not seen; end one that was given up, as its framework was told so."""
+    is_alive = not report.status.state.is_terminal
+    if report.task_id not in framework.ended:
+        task = _reported_task(framework, agent, report)
+        cluster.add_task(task)
+        if is_alive and was is Presence.UNREACHABLE:
+            _tell_returned(cluster, task)
+    elif is_alive:
+        cluster.note("task that was given up runs", True, task=report.task_id, agent=agent.id)
+        cluster.order(agent, KillTask(framework.id, report.task_id, reason=Reason.AGENT_FORGOT_TASK))
 
 
 def _return_to_real_state(cluster: Cluster, task: Task, report: TaskReport, was: Presence) -> None:
@@ -142,16 +153,15 @@ def _return_to_real_state(cluster: Cluster, task: Task, report: TaskReport, was:
     if status.state.is_terminal:
         cluster.end_task(task)
     elif was is Presence.UNREACHABLE and before is TaskState.TASK_UNREACHABLE:
-        news = cluster.own_update(
-            task.framework.id,
-            task.id,
-            task.agent.id,
-            status.state,
-            Reason.AGENT_RETURNED,
-            "its agent is back",
-            status.at_unix_ms / 1000,
-        )
-        cluster.tell_update(task.framework, news)
+        _tell_returned(cluster, task)
+
+
+def _tell_returned(cluster: Cluster, task: Task) -> None:
+    at = task.status.at_unix_ms / 1000
+    news = cluster.own_update(
+        task.framework.id, task.id, task.agent.id, task.state, Reason.AGENT_RETURNED, "its agent is back", at
+    )
+    cluster.tell_update(task.framework, news)
 
 
 def _reported_task(framework: Framework, agent: Agent, report: TaskReport) -> Task:
@@ -250,18 +260,19 @@ def mark_gone(cluster: Cluster, agent_id: AgentId, now: float) -> RunrigError | 
         return NotFound("agent", agent_id, "see `runrig agents ls`")
     if agent.presence is Presence.GONE:
         return None
-    cluster.rescind(list(agent.offers.values()), RescindReason.AGENT_LEFT)
-    cluster.leave_pool(agent)
     agent.presence = Presence.GONE
     agent.since = now
     agent.unreachable_at = None
     cluster.silent.pop(agent.id, None)
     cluster.persist_agent(agent)
+    cluster.rescind(list(agent.offers.values()), RescindReason.AGENT_LEFT)
+    cluster.leave_pool(agent)
+    cluster.filters.clear_agent(agent.id)
     _end_tasks_of_gone(cluster, agent, now)
     if agent.stream is not None:
         cluster.agent_streams.pop(agent.stream, None)
         text = "an operator marked this agent gone"
-        cluster.do(CloseStream(agent.stream, StreamRefused(RefusalCode.GONE, text)))
+        cluster.refuse_stream(agent.stream, StreamRefused(RefusalCode.GONE, text))
         agent.stream = None
     cluster.note("agent marked gone", True, agent=agent.id)
     cluster.touch("agent", agent.id)

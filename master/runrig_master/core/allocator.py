@@ -25,6 +25,7 @@ def allocate(cluster: Cluster, now: float) -> list[OutstandingOffer]:
     for agent in dirty.values():
         if agent.is_offerable and is_worth_offering(agent.free):
             taker = next(_takers(cluster, agent, now), None)
+            agent.passed_on_by.clear()
             if taker is not None:
                 framework, role = taker
                 made.append(cluster.open_offer(agent, framework, role, agent.free, now))
@@ -37,13 +38,22 @@ def is_worth_offering(free: Resources) -> bool:
 
 
 def _takers(cluster: Cluster, agent: Agent, now: float) -> Iterator[tuple[Framework, Role]]:
-    """Yield who may be offered the agent, the poorest role first and in it the poorest framework."""
+    """Yield who may be offered the agent, the poorest role first and in it the poorest framework.
+
+    Those who have declined it in this turn come last: who declines for no time would otherwise have it for ever.
+    """
     filters = cluster.filters
+    passed_on: list[tuple[Framework, Role]] = []
     for role in sorted(cluster.members, key=lambda role: (_role_share(cluster, role), role)):
         takers = [framework for framework in cluster.members[role].values() if framework.takes_offers(role)]
         for framework in sorted(takers, key=lambda item: _framework_order(cluster, item, role)):
-            if not filters.hide(agent.id, (framework.id, role), agent.free, now):
+            if filters.hide(agent.id, (framework.id, role), agent.free, now):
+                continue
+            if (framework.id, role) in agent.passed_on_by:
+                passed_on.append((framework, role))
+            else:
                 yield framework, role
+    yield from passed_on
 
 
 def _role_share(cluster: Cluster, role: Role) -> float:

@@ -10,11 +10,12 @@ from collections import OrderedDict
 
 from runrig.agents import AgentInfo, Order
 from runrig.ids import AgentId, FrameworkId, OfferId, Role, TaskId
-from runrig.offers import News, OffersRescinded, RescindReason, TasksUpdated
+from runrig.offers import News, OffersRescinded, RescindReason, StreamRefused, TasksUpdated
 from runrig.resources import NOTHING, Resources, count_ports
 from runrig.tasks import Reason, Source, StatusUpdate, TaskState
 from runrig_master.core.commands import (
     AgentRecord,
+    CloseStream,
     Command,
     FrameworkRecord,
     Note,
@@ -29,6 +30,8 @@ from runrig_master.core.settings import CoreSettings
 from runrig_master.core.state import Agent, Framework, OutstandingOffer, Presence, Task, TaskKey
 
 DEFAULT_WEIGHT_MILLIS = 1000
+UPDATES_PER_MESSAGE = 1000
+"""Keeps a message of updates below 1 MiB, and a framework of any size below the bound of its stream."""
 
 
 class Cluster:
@@ -44,6 +47,8 @@ class Cluster:
         self.offers: dict[OfferId, OutstandingOffer] = {}
         self.agent_streams: dict[StreamId, Agent] = {}
         self.scheduler_streams: dict[StreamId, Framework] = {}
+        self.refused_streams: set[StreamId] = set()
+        """Streams that were refused and have not ended yet: what still comes over them is not heeded."""
         self.weights: dict[Role, int] = {}
         self.members: dict[Role, dict[FrameworkId, Framework]] = {}
         self.role_holdings: dict[Role, Holding] = {}
@@ -89,6 +94,16 @@ class Cluster:
     def tell_update(self, framework: Framework, update: StatusUpdate) -> None:
         """Send one status update."""
         self.tell(framework, TasksUpdated((update,)))
+
+    def tell_updates(self, framework: Framework, updates: list[StatusUpdate]) -> None:
+        """Send status updates, many to a message."""
+        for start in range(0, len(updates), UPDATES_PER_MESSAGE):
+            self.tell(framework, TasksUpdated(tuple(updates[start : start + UPDATES_PER_MESSAGE])))
+
+    def refuse_stream(self, stream: StreamId, refusal: StreamRefused) -> None:
+        """End a stream, telling why, and heed it no more."""
+        self.refused_streams.add(stream)
+        self.do(CloseStream(stream, refusal))
 
     def persist_agent(self, agent: Agent) -> None:
         """Write what the store keeps of an agent."""

@@ -9,6 +9,7 @@ from runrig.ids import AgentId, FrameworkId, Role
 from runrig.resources import Resources
 
 FilterKey = tuple[FrameworkId, Role]
+LEAST_EXPIRIES = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,7 @@ class Filters:
         self._most_per_key = most_per_key
         self._by_agent: dict[AgentId, dict[FilterKey, list[Refusal]]] = {}
         self._expiries: list[tuple[float, AgentId]] = []
+        self._most_expiries = LEAST_EXPIRIES
 
     def refuse(self, agent: AgentId, key: FilterKey, refusal: Refusal) -> None:
         """Remember a refusal; it replaces those that it covers."""
@@ -37,6 +39,19 @@ class Filters:
         refusals.append(refusal)
         del refusals[: -self._most_per_key]
         heapq.heappush(self._expiries, (refusal.until, agent))
+        if len(self._expiries) > self._most_expiries:
+            self._compact()
+
+    def _compact(self) -> None:
+        """Drop the expiries of refusals that were cleared or replaced: they may lie a year ahead."""
+        self._expiries = [
+            (refusal.until, agent)
+            for agent, by_key in self._by_agent.items()
+            for refusals in by_key.values()
+            for refusal in refusals
+        ]
+        heapq.heapify(self._expiries)
+        self._most_expiries = max(LEAST_EXPIRIES, 2 * len(self._expiries))
 
     def hide(self, agent: AgentId, key: FilterKey, resources: Resources, now: float) -> bool:
         """Say whether an offer of `resources` would be hidden now."""

@@ -16,13 +16,11 @@ from runrig.offers import (
     Subscribe,
     Subscribed,
     Suppress,
-    TasksUpdated,
     UpdateDemand,
     UpdateFramework,
 )
-from runrig.tasks import MAX_MILLISECONDS, MAX_TEXT, Reason
+from runrig.tasks import MAX_MILLISECONDS, MAX_TEXT, Reason, checked_labels
 from runrig_master.core.cluster import Cluster
-from runrig_master.core.commands import CloseStream
 from runrig_master.core.events import StreamId
 from runrig_master.core.state import Framework
 
@@ -35,7 +33,7 @@ def subscribe(cluster: Cluster, stream: StreamId, call: Subscribe, fresh_id: Fra
     refusal = _refusal(cluster, info, call)
     if refusal is not None:
         cluster.note("framework refused", framework=info.framework_id, why=refusal.message)
-        cluster.do(CloseStream(stream, refusal))
+        cluster.refuse_stream(stream, refusal)
         return
     framework = cluster.frameworks.get(info.framework_id)
     if framework is None:
@@ -75,8 +73,10 @@ def _refusal(cluster: Cluster, info: FrameworkInfo, call: Subscribe) -> StreamRe
 
 def _check(cluster: Cluster, info: FrameworkInfo) -> None:
     checked_id("framework.framework_id", info.framework_id)
-    if not 1 <= len(info.name) <= MAX_TEXT:
-        raise InvalidInput("framework.name", info.name, f"1 to {MAX_TEXT} characters")
+    for field, text, least in (("name", info.name, 1), ("principal", info.principal, 0), ("web_url", info.web_url, 0)):
+        if not least <= len(text) <= MAX_TEXT:
+            raise InvalidInput(f"framework.{field}", text, f"{least} to {MAX_TEXT} characters")
+    checked_labels("framework.labels", info.labels)
     most = cluster.settings.max_roles_per_framework
     if not 1 <= len(info.roles) <= most or len(set(info.roles)) < len(info.roles):
         raise InvalidInput("framework.roles", info.roles, f"1 to {most} roles, each once")
@@ -90,7 +90,7 @@ def _end_old_stream(cluster: Cluster, framework: Framework) -> None:
     if framework.stream is not None:
         cluster.scheduler_streams.pop(framework.stream, None)
         text = "a newer scheduler with this framework id has subscribed"
-        cluster.do(CloseStream(framework.stream, StreamRefused(RefusalCode.SUPERSEDED, text)))
+        cluster.refuse_stream(framework.stream, StreamRefused(RefusalCode.SUPERSEDED, text))
         framework.stream = None
     _release_offers(cluster, framework)
 
@@ -125,8 +125,7 @@ def _connect(cluster: Cluster, framework: Framework, stream: StreamId, call: Sub
         ),
     )
     waiting = [update for task in framework.tasks.values() for update in task.unacknowledged]
-    if waiting:
-        cluster.tell(framework, TasksUpdated(tuple(waiting)))
+    cluster.tell_updates(framework, waiting)
     cluster.mark_all_dirty()
     cluster.touch("framework", framework.id)
 
@@ -142,9 +141,11 @@ def update(cluster: Cluster, framework: Framework, call: UpdateFramework) -> Non
     framework.info = info
     framework.suppressed -= dropped
     cluster.join(framework)
+    for role in dropped:
+        framework.demands.pop(role, None)
+    cluster.persist_framework(framework)
     theirs = [offer for offer in framework.offers.values() if offer.role in dropped]
     cluster.rescind(theirs, RescindReason.FRAMEWORK_CHANGED)
-    cluster.persist_framework(framework)
     cluster.mark_all_dirty()
     cluster.touch("framework", framework.id)
 
@@ -196,19 +197,19 @@ def stream_closed(cluster: Cluster, stream: StreamId, now: float) -> None:
 
 def remove(cluster: Cluster, framework: Framework, why: str) -> None:
     """End a framework: its id is never admitted again, its tasks are killed; agents say when each has ended."""
+    framework.is_completed = True
+    framework.failover_deadline = None
+    cluster.persist_framework(framework)
     if framework.stream is not None:
         cluster.scheduler_streams.pop(framework.stream, None)
-        cluster.do(CloseStream(framework.stream, StreamRefused(RefusalCode.REMOVED, why)))
+        cluster.refuse_stream(framework.stream, StreamRefused(RefusalCode.REMOVED, why))
         framework.stream = None
     _release_offers(cluster, framework)
     cluster.leave(framework)
     cluster.filters.clear_framework(framework.id)
-    framework.is_completed = True
-    framework.failover_deadline = None
     cluster.absent.pop(framework.id, None)
     del cluster.frameworks[framework.id]
     cluster.completed[framework.id] = framework
-    cluster.persist_framework(framework)
     agents = {task.agent.id: task.agent for task in framework.tasks.values()}
     for agent in agents.values():
         cluster.order(agent, ShutdownFramework(framework.id))

@@ -11,13 +11,14 @@ from dataclasses import dataclass, field
 
 from runrig.agents import Launch
 from runrig.errors import InvalidInput
-from runrig.ids import AgentId, Role, TaskId, id_problem
+from runrig.ids import AgentId, OfferId, Role, TaskId, id_problem
 from runrig.offers import Accept, Decline, Filter, LaunchableTask, LaunchGroup, LaunchTasks
 from runrig.resources import NOTHING, Resources, checked_resources
 from runrig.tasks import Reason, TaskState
 from runrig_master.core.cluster import Cluster
 from runrig_master.core.filters import Refusal
 from runrig_master.core.state import Agent, Framework, OutstandingOffer, Task, staged
+from runrig_master.core.statuses import answer
 
 
 @dataclass(slots=True)
@@ -64,11 +65,12 @@ def decline(cluster: Cluster, framework: Framework, call: Decline, now: float) -
         offer = framework.offers.get(offer_id)
         if offer is not None:
             _refuse(cluster, offer.agent, framework, offer.role, offer.resources, call.filter, now)
+            offer.agent.passed_on_by.add((framework.id, offer.role))
             cluster.close_offer(offer)
 
 
 def _plan(cluster: Cluster, framework: Framework, call: Accept) -> list[_Plan]:
-    used_offers: set[str] = set()
+    used_offers: set[OfferId] = set()
     used_ids: set[TaskId] = set()
     plans = []
     for group in call.groups:
@@ -81,7 +83,7 @@ def _plan(cluster: Cluster, framework: Framework, call: Accept) -> list[_Plan]:
     return plans
 
 
-def _offers_problem(plan: _Plan, used: set[str]) -> str:
+def _offers_problem(plan: _Plan, used: set[OfferId]) -> str:
     group = plan.group
     ids = group.offer_ids
     if not ids:
@@ -90,7 +92,7 @@ def _offers_problem(plan: _Plan, used: set[str]) -> str:
         known = {offer.id for offer in plan.offers}
         missing = next(id_ for id_ in ids if id_ not in known)
         return f"offer {missing} is not this framework's any more: it was used, rescinded or has expired"
-    twice = next((id_ for id_ in ids if id_ in used or ids.count(id_) > 1), None)
+    twice = next((id_ for id_ in ids if id_ in used), None) or _repeated(ids)
     if twice is not None:
         return f"offer {twice} is named twice"
     stray = next((offer for offer in plan.offers if offer.agent.id != group.agent_id), None)
@@ -99,6 +101,15 @@ def _offers_problem(plan: _Plan, used: set[str]) -> str:
     if len({offer.role for offer in plan.offers}) > 1:
         return "the offers of a launch group must be of one role"
     return ""
+
+
+def _repeated(ids: tuple[OfferId, ...]) -> OfferId | None:
+    seen: set[OfferId] = set()
+    for id_ in ids:
+        if id_ in seen:
+            return id_
+        seen.add(id_)
+    return None
 
 
 def _judge(cluster: Cluster, framework: Framework, plan: _Plan, used_ids: set[TaskId]) -> None:
@@ -192,7 +203,11 @@ def _drop(cluster: Cluster, framework: Framework, plan: _Plan, reason: Reason, w
         if offer.id in cluster.offers:
             cluster.close_offer(offer)
     for task in plan.tasks:
-        _tell_refused(cluster, framework, plan.group.agent_id, task, TaskState.TASK_DROPPED, reason, why, now)
+        known = framework.tasks.get(task.task_id) or framework.ended.get(task.task_id)
+        if known is not None:  # the Accept was sent twice: nothing of what it launched is dropped (rule 20)
+            cluster.tell_update(framework, answer(known, now))
+        else:
+            _tell_refused(cluster, framework, plan.group.agent_id, task, TaskState.TASK_DROPPED, reason, why, now)
 
 
 def _carry_out(cluster: Cluster, framework: Framework, plan: _Plan, filter_: Filter, now: float) -> None:

@@ -42,7 +42,6 @@ from runrig_master.core.cluster import Cluster
 from runrig_master.core.commands import (
     AgentRecord,
     AnswerOperator,
-    CloseStream,
     Command,
     Forget,
     FrameworkRecord,
@@ -97,8 +96,10 @@ class Master:
             case SchedulerCalled():
                 self._scheduler_called(event, now)
             case AgentStreamClosed():
+                self.cluster.refused_streams.discard(event.stream)
                 agents.stream_closed(self.cluster, event.stream, event.last_heard)
             case SchedulerStreamClosed():
+                self.cluster.refused_streams.discard(event.stream)
                 frameworks.stream_closed(self.cluster, event.stream, now)
             case Tick():
                 self._tick(now)
@@ -151,10 +152,16 @@ class Master:
 
     def _agent_reported(self, event: AgentReported, now: float) -> None:
         report = event.report
-        if isinstance(report, Register):
-            agents.register(self.cluster, event.stream, report, now)
+        if event.stream in self.cluster.refused_streams:
             return
         agent = self.cluster.agent_streams.get(event.stream)
+        if isinstance(report, Register):
+            if agent is not None:
+                agents.stream_closed(self.cluster, event.stream, now)
+                self._refuse_stream(event.stream, "this stream is registered already")
+            else:
+                agents.register(self.cluster, event.stream, report, now)
+            return
         if agent is None:
             self._refuse_stream(event.stream, "the first report of a stream must be register")
             return
@@ -169,15 +176,18 @@ class Master:
                 assert_never(report)
 
     def _refuse_stream(self, stream: StreamId, text: str) -> None:
-        self.cluster.do(CloseStream(stream, StreamRefused(RefusalCode.OUT_OF_ORDER, text)))
+        self.cluster.refuse_stream(stream, StreamRefused(RefusalCode.OUT_OF_ORDER, text))
 
     # Schedulers
 
     def _scheduler_called(self, event: SchedulerCalled, now: float) -> None:
         call = event.call
+        if event.stream in self.cluster.refused_streams:
+            return
         framework = self.cluster.scheduler_streams.get(event.stream)
         if isinstance(call, Subscribe):
             if framework is not None:
+                frameworks.stream_closed(self.cluster, event.stream, now)
                 self._refuse_stream(event.stream, "this stream is subscribed already")
             else:
                 frameworks.subscribe(self.cluster, event.stream, call, event.fresh_id)
@@ -188,7 +198,7 @@ class Master:
         try:
             self._carry_out(framework, call, now)
         except InvalidInput as error:
-            self.cluster.tell(framework, CallRefused(type(call).__name__, str(error)))
+            self.cluster.tell(framework, CallRefused(_name(call), str(error)))
 
     def _carry_out(self, framework: Framework, call: Call, now: float) -> None:
         cluster = self.cluster
@@ -276,12 +286,13 @@ class Master:
 
     def _forget_oldest_completed(self) -> None:
         completed = self.cluster.completed
-        while len(completed) > self.cluster.settings.completed_frameworks:
-            oldest = next(iter(completed))
-            if completed[oldest].tasks:
-                return
-            del completed[oldest]
-            self.cluster.do(Persist((Forget(framework_id=FrameworkId(oldest)),)))
+        too_many = len(completed) - self.cluster.settings.completed_frameworks
+        if too_many <= 0:
+            return
+        over = [framework.id for framework in completed.values() if not framework.tasks][:too_many]
+        for framework_id in over:
+            del completed[framework_id]
+            self.cluster.do(Persist((Forget(framework_id=framework_id),)))
 
     def _expire_offers(self, now: float) -> None:
         expired = []
@@ -310,6 +321,11 @@ class Master:
 
 OFFERS_PER_MESSAGE = 1000
 """Keeps a message of offers below 1 MiB with ordinary attributes."""
+
+
+def _name(call: Call) -> str:
+    """Return a call's name as the wire has it: `update_framework`."""
+    return "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in type(call).__name__)[1:]
 
 
 def _presence_at_start(record: AgentRecord) -> Presence:

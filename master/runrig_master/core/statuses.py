@@ -47,8 +47,8 @@ def _settle_for_removed(cluster: Cluster, agent: Agent, update: StatusUpdate) ->
     """Take the last words of a removed framework's task: receive them in its place."""
     removed = cluster.completed.get(update.framework_id)
     task = removed.tasks.get(update.task_id) if removed is not None else None
-    if task is not None and not task.state.is_terminal:
-        task.latest = update.number
+    if task is not None and task.agent is agent and not task.state.is_terminal:
+        task.latest = max(task.latest, update.number)
         task.learn(update)
         if update.state.is_terminal:
             cluster.end_task(task)
@@ -96,7 +96,7 @@ def kill(
     if task is None:
         reconcile(cluster, framework, (TaskReference(task_id),), now)
     elif task.state.is_terminal:
-        cluster.tell_update(framework, _answer(task, now))
+        cluster.tell_update(framework, answer(task, now))
     else:
         task.kill_reason = reason
         task.kill_grace_ms = _shorter(task.kill_grace_ms, grace_ms)
@@ -135,25 +135,25 @@ def lose(cluster: Cluster, task: Task, now: float) -> None:
 def reconcile(cluster: Cluster, framework: Framework, references: tuple[TaskReference, ...], now: float) -> None:
     """Answer what is known of tasks (rule 14)."""
     if not references:
-        for known in list(framework.tasks.values()):
-            cluster.tell_update(framework, _answer(known, now))
+        cluster.tell_updates(framework, [answer(known, now) for known in framework.tasks.values()])
         return
     recovering: list[TaskReference] = []
+    answers: list[StatusUpdate] = []
     for reference in references:
         task = framework.tasks.get(reference.task_id) or framework.ended.get(reference.task_id)
         if task is not None:
-            cluster.tell_update(framework, _answer(task, now))
+            answers.append(answer(task, now))
         elif _is_recovering(cluster, reference.agent_id):
             recovering.append(reference)
         else:
-            state, reason, text = _verdict(cluster, reference.agent_id)
-            update = cluster.own_update(framework.id, reference.task_id, reference.agent_id, state, reason, text, now)
-            cluster.tell_update(framework, update)
+            answers.append(_verdict(cluster, framework, reference, now))
+    cluster.tell_updates(framework, answers)
     if recovering:
         cluster.tell(framework, TasksRecovering(tuple(recovering)))
 
 
-def _answer(task: Task, now: float) -> StatusUpdate:
+def answer(task: Task, now: float) -> StatusUpdate:
+    """Return what is known of a task, as an update of the master's own."""
     status = task.status
     return StatusUpdate(
         task.framework.id,
@@ -178,13 +178,16 @@ def _is_recovering(cluster: Cluster, agent_id: AgentId) -> bool:
     if agent_id:
         agent = cluster.agents.get(agent_id)
         return agent is not None and agent.presence is Presence.RECOVERING
-    return any(agent.presence is Presence.RECOVERING for agent in cluster.agents.values())
+    return any(agent.presence is Presence.RECOVERING for agent in cluster.silent.values())
 
 
-def _verdict(cluster: Cluster, agent_id: AgentId) -> tuple[TaskState, Reason, str]:
-    agent = cluster.agents.get(agent_id)
+def _verdict(cluster: Cluster, framework: Framework, reference: TaskReference, now: float) -> StatusUpdate:
+    agent = cluster.agents.get(reference.agent_id)
+    state, text = TaskState.TASK_UNKNOWN, "neither the master nor the agent knows it"
     if agent is not None and agent.presence is Presence.UNREACHABLE:
-        return TaskState.TASK_UNREACHABLE, Reason.RECONCILIATION, "its agent is unreachable"
-    if agent is not None and agent.presence is Presence.GONE:
-        return TaskState.TASK_GONE_BY_OPERATOR, Reason.RECONCILIATION, "its agent was marked gone"
-    return TaskState.TASK_UNKNOWN, Reason.RECONCILIATION, "neither the master nor the agent knows it"
+        state, text = TaskState.TASK_UNREACHABLE, "its agent is unreachable"
+    elif agent is not None and agent.presence is Presence.GONE:
+        state, text = TaskState.TASK_GONE_BY_OPERATOR, "its agent was marked gone"
+    return cluster.own_update(
+        framework.id, reference.task_id, reference.agent_id, state, Reason.RECONCILIATION, text, now
+    )

@@ -94,7 +94,7 @@ def task_columns(now: datetime) -> tuple[Column[Any], ...]:
         Column("STATE", lambda task: task.state, "state"),
         Column("HOSTNAME", lambda task: task.hostname),
         Column("AGE", lambda task: age(task.started_unix_ms or task.launched_unix_ms, now), "number"),
-        Column("CONTAINER/PID", _process),
+        Column("PROCESS", _process),
         Column(
             "MESSAGE",
             lambda task: task.message if task.state not in ("TASK_RUNNING", "TASK_FINISHED") else "",

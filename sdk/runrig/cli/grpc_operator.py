@@ -11,6 +11,7 @@ raised.
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from types import TracebackType
@@ -37,6 +38,7 @@ Response = TypeVar("Response")
 CONNECT_TIMEOUT_S = 3.0  # for one address; a host that is down does not refuse, it is silent
 CALL_TIMEOUT_S = 10.0
 PAGE = 1_000
+_DIGITS = re.compile(r"(\d+)")
 HOPS = 3  # times that a standby may point elsewhere within one call
 LEADER_KEY = "runrig-leader"
 """Trailing metadata with which a standby names the leader."""
@@ -130,7 +132,7 @@ class Operator:
             answer = await self._ask(request, lambda stub: stub.ListTasks)
             found.extend(map(task_view, answer.tasks))
             if not answer.next_page_token:
-                return sorted(found, key=lambda task: (task.launched_unix_ms, task.framework, task.id))
+                return sorted(found, key=_order)
             request.page_token = answer.next_page_token
 
     async def task(self, given: str, framework_id: str = "") -> views.TaskView:
@@ -229,6 +231,12 @@ class Operator:
                 return NotFound(*about)
             case _:
                 return error_from(error, f"the master at {self._address}")
+
+
+def _order(task: views.TaskView) -> tuple[int, str, list[str | int]]:
+    """Sort by age; those launched at once by id, job-2 before job-10."""
+    parts: list[str | int] = [int(part) if part.isdecimal() else part for part in _DIGITS.split(task.id)]
+    return task.launched_unix_ms, task.framework, parts
 
 
 def _leader(error: grpc.aio.AioRpcError) -> str:

@@ -37,7 +37,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 SHORT_ID = 8  # characters of an id that are kept when a table is too wide: enough to be unique and to be typed
 NARROWEST = 6  # a text column is never cut below this
-NARROWEST_ID = 15  # nor an id below this: its beginning and its end must tell it from others
+NARROWEST_ID = 10  # nor an id below this: its beginning and its end must tell it from others
 GAP = "  "
 
 Kind = Literal["text", "id", "number", "state"]

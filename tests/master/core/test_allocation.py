@@ -174,4 +174,4 @@ def test_the_same_events_have_the_same_answers() -> None:
         world.accept(launch_on(offer, task(f"t-{offer.agent_id}")), by=owner)
     world.turn(after=100.0)
 
-    assert world.replay() == world.answered
+    world.assert_replays()

@@ -197,7 +197,7 @@ def test_a_role_that_a_framework_leaves_has_its_offers_rescinded_and_its_tasks_l
     world.turn()
     eng, ops = sorted(world.offers(), key=lambda offer: offer.role)
     world.accept(launch_on(ops, task("t1")), filter_=NO_FILTER)
-    left = FrameworkInfo("f", eng.role and (eng.role,), framework("f").framework_id, 3_600_000)
+    left = FrameworkInfo("f", (eng.role,), framework("f").framework_id, 3_600_000)
 
     commands = world.call(UpdateFramework(left))
 

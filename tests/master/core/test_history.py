@@ -1,0 +1,425 @@
+"""Any history of a cluster, told by Hypothesis: whatever happens, the books are right and nobody is lied to.
+
+The world checks itself after every event (`books.py`, `witness.py`). Here agents are played that hold the ground truth:
+what really runs, numbered and retried as real agents do it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field, replace
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from runrig.agents import (
+    AcknowledgeUpdate,
+    AgentChanged,
+    KillTask,
+    Launch,
+    Order,
+    Register,
+    Registered,
+    ShutdownFramework,
+    TaskNotHere,
+    TaskReport,
+)
+from runrig.ids import FrameworkId, OfferId, Role, TaskId
+from runrig.offers import (
+    Accept,
+    Acknowledge,
+    Acknowledgement,
+    Decline,
+    Filter,
+    Kill,
+    LaunchGroup,
+    LaunchTasks,
+    Reconcile,
+    Revive,
+    Suppress,
+    TaskReference,
+    TasksUpdated,
+    Teardown,
+    UpdateFramework,
+)
+from runrig.resources import Resources
+from runrig.tasks import StatusUpdate, TaskSpec, TaskState
+from runrig_master.core.commands import CloseStream, Command, SendToAgent, SendToScheduler
+from runrig_master.core.events import AgentReported, AgentStreamClosed, SchedulerCalled, SchedulerStreamClosed
+from runrig_master.core.settings import CoreSettings
+from tests.master.core.books import amounts
+from tests.master.core.cluster import World, agent, framework, said, task
+
+SETTINGS = CoreSettings(
+    offer_timeout_s=20.0,
+    silence_timeout_s=10.0,
+    agent_return_timeout_s=15.0,
+    filters_per_agent_and_framework=1_000,
+    ended_tasks_per_framework=10_000,
+    completed_frameworks=2,
+    unreachable_fraction_least_agents=3,
+)
+AGENTS = {
+    "a1": agent("a1", cpus=4, mem_mib=1024, ports="[31000-31003]"),
+    "a2": agent("a2", cpus=2, mem_mib=4096),
+    "a3": agent("a3", cpus=8, mem_mib=512, gpus=2),
+}
+FRAMEWORKS = {
+    "f": framework("f", "eng", timeout_s=40),
+    "g": framework("g", "eng", "ops", timeout_s=40),
+    "h": framework("h", "ops", timeout_s=0),
+}
+ENDS = (TaskState.TASK_FINISHED, TaskState.TASK_FAILED, TaskState.TASK_KILLED)
+LIFE = (TaskState.TASK_STARTING, TaskState.TASK_RUNNING)
+names = st.sampled_from(sorted(AGENTS))
+schedulers = st.sampled_from(sorted(FRAMEWORKS))
+seconds = st.sampled_from([0.0, 0.5, 3.0, 9.0, 30.0])
+filters = st.sampled_from([0, 1_000, 5_000, 60_000]).map(Filter)
+specs = st.tuples(
+    st.integers(0, 5), st.sampled_from([1, 256, 600]), st.sampled_from(["", "", "[31000]", "[31001-31002]"])
+)
+pick = st.integers(0, 1_000)
+
+
+@dataclass
+class Real:
+    """A task that an agent really has."""
+
+    name: TaskId
+    framework: FrameworkId
+    role: Role
+    resources: Resources
+    updates: list[StatusUpdate] = field(default_factory=list)
+    acknowledged: int = 0
+    is_dying: bool = False
+
+    @property
+    def state(self) -> TaskState:
+        return self.updates[-1].state if self.updates else TaskState.TASK_STAGING
+
+
+class Cluster(RuleBasedStateMachine):
+    """Everything that can happen to a master."""
+
+    @initialize()
+    def begin(self) -> None:
+        self.world = World(SETTINGS)
+        self.real: dict[str, dict[tuple[FrameworkId, TaskId], Real]] = {name: {} for name in AGENTS}
+        self.infos = dict(AGENTS)
+        self.started: set[tuple[FrameworkId, TaskId]] = set()
+        self.to_acknowledge: list[tuple[str, StatusUpdate]] = []
+        self.seen_offers: list[OfferId] = []
+        self.epochs: list[int] = []
+        self.count = 0
+        for name in ("a1", "a2"):
+            self.do(self.world.registration(self.infos[name]))
+        for name in ("f", "g"):
+            self.do(self.world.subscription(FRAMEWORKS[name]))
+
+    def do(self, *events: object, after: float = 0.0) -> None:
+        """Let events happen and the agents and schedulers hear what comes of them."""
+        commands = self.world.turn(*events, after=after)  # type: ignore[arg-type]
+        for command in commands:
+            self.hear(command)
+
+    def hear(self, command: Command) -> None:
+        owners = {stream: name for name, stream in self.world.streams.items()}
+        match command:
+            case SendToAgent(stream, order):
+                self.obey(owners[stream], order)
+            case SendToScheduler(stream, TasksUpdated(updates)):
+                self.to_acknowledge.extend((owners[stream], update) for update in updates if update.number)
+            case CloseStream(stream):
+                if owners.get(stream) is not None:
+                    del self.world.streams[owners[stream]]
+            case _:
+                pass
+
+    def obey(self, name: str, order: Order) -> None:
+        mine = self.real[name]
+        match order:
+            case Launch():
+                for spec in order.tasks:
+                    key = (order.framework_id, spec.task_id)
+                    assert key not in self.started, f"{key} is started twice"
+                    self.started.add(key)
+                    mine[key] = Real(spec.task_id, order.framework_id, order.role, spec.resources)
+            case KillTask():
+                if (known := mine.get((order.framework_id, order.task_id))) is not None:
+                    known.is_dying = True
+            case AcknowledgeUpdate():
+                self.acknowledged(mine, (order.framework_id, order.task_id), order.number)
+            case ShutdownFramework():
+                for item in mine.values():
+                    item.is_dying = item.is_dying or item.framework == order.framework_id
+            case Registered():
+                pass
+            case _:
+                raise AssertionError(order)
+
+    def acknowledged(
+        self, mine: dict[tuple[FrameworkId, TaskId], Real], key: tuple[FrameworkId, TaskId], number: int
+    ) -> None:
+        known = mine.get(key)
+        if known is not None:
+            assert number <= len(known.updates), "more is acknowledged than was said"
+            known.acknowledged = max(known.acknowledged, number)
+            if known.state.is_terminal and known.acknowledged == len(known.updates):
+                del mine[key]
+
+    # Agents
+
+    def reports(self, name: str) -> tuple[TaskReport, ...]:
+        return tuple(
+            TaskReport(
+                item.framework,
+                item.name,
+                item.name,
+                item.role,
+                item.resources,
+                (),
+                item.updates[-1]
+                if item.updates
+                else replace(
+                    said(item.name, framework_id=item.framework),
+                    number=0,
+                    state=item.state,
+                    agent_id=AGENTS[name].agent_id,
+                ),
+            )
+            for item in self.real[name].values()
+        )
+
+    @rule(name=names, epoch=st.sampled_from([0, 0, 0, 99]))
+    def agent_connects(self, name: str, epoch: int) -> None:
+        self.do(self.world.registration(self.infos[name], *self.reports(name), epoch=epoch))
+        stream = self.world.streams.get(name)
+        for item in list(self.real[name].values()):
+            if stream is not None:
+                self.do(*(AgentReported(stream, update) for update in item.updates[item.acknowledged :]))
+
+    @rule(name=names, ago=st.sampled_from([0.0, 5.0]))
+    def agent_breaks(self, name: str, ago: float) -> None:
+        if (stream := self.world.streams.pop(name, None)) is not None:
+            self.do(AgentStreamClosed(stream, self.world.now - ago))
+
+    @rule(name=names, cpus=st.sampled_from([0, 1, 4, 16]), rack=st.sampled_from(["", "r1", "r2"]))
+    def agent_changes(self, name: str, cpus: int, rack: str) -> None:
+        attributes = (("rack", rack),) if rack else ()
+        resources = replace(AGENTS[name].resources, cpu_millis=cpus * 1000)
+        self.infos[name] = replace(self.infos[name], resources=resources, attributes=attributes)
+        if (stream := self.world.streams.get(name)) is not None:
+            self.do(AgentReported(stream, AgentChanged(self.infos[name])))
+
+    @rule(name=names, which=pick, end=st.sampled_from([*ENDS, None, None]), is_lost=st.booleans())
+    def task_moves(self, name: str, which: int, end: TaskState | None, is_lost: bool) -> None:
+        tasks = [item for item in self.real[name].values() if not item.state.is_terminal]
+        if not tasks:
+            return
+        item = tasks[which % len(tasks)]
+        state = TaskState.TASK_KILLED if item.is_dying else end or LIFE[min(len(item.updates), 1)]
+        update = StatusUpdate(item.framework, item.name, AGENTS[name].agent_id, len(item.updates) + 1, state)
+        item.updates.append(update)
+        if (stream := self.world.streams.get(name)) is not None and not is_lost:
+            self.do(AgentReported(stream, update))
+
+    @rule(name=names, which=pick, older=pick)
+    def agent_says_again(self, name: str, which: int, older: int) -> None:
+        updates = [update for item in self.real[name].values() for update in item.updates[item.acknowledged :]]
+        if updates and (stream := self.world.streams.get(name)) is not None:
+            self.do(*(AgentReported(stream, updates[number % len(updates)]) for number in (which, older)))
+
+    @rule(name=names, owner=schedulers, number=st.integers(0, 30))
+    def agent_does_not_have(self, name: str, owner: str, number: int) -> None:
+        key = (FrameworkId(owner), TaskId(f"{owner}-{number}"))
+        if key not in self.real[name] and (stream := self.world.streams.get(name)) is not None:
+            self.do(AgentReported(stream, TaskNotHere(*key)))
+
+    @rule(name=names)
+    def agent_registers_twice(self, name: str) -> None:
+        if (stream := self.world.streams.get(name)) is not None:
+            self.do(AgentReported(stream, Register(self.infos[name], 10**6, 0, self.reports(name))))
+            self.do(AgentStreamClosed(stream, self.world.now))
+
+    # Schedulers
+
+    @rule(name=schedulers, is_suppressed=st.booleans(), is_stale=st.sampled_from([False, False, True]))
+    def scheduler_subscribes(self, name: str, is_suppressed: bool, is_stale: bool) -> None:
+        info = FRAMEWORKS[name]
+        before = self.world.streams.get(f"f/{name}")
+        session = self.world.sessions.get(f"f/{name}", 1) if is_stale else None
+        suppressed = tuple(info.roles) if is_suppressed else ()
+        call = self.world.subscription(info, session, suppressed)
+        self.do(call)
+        if f"f/{name}" not in self.world.streams and before is not None and is_stale:
+            self.world.streams[f"f/{name}"] = before
+
+    @rule(name=schedulers)
+    def scheduler_breaks(self, name: str) -> None:
+        if (stream := self.world.streams.pop(f"f/{name}", None)) is not None:
+            self.do(SchedulerStreamClosed(stream))
+
+    @rule(
+        name=schedulers,
+        shapes=st.lists(specs, min_size=1, max_size=3),
+        filter_=filters,
+        is_atomic=st.booleans(),
+        is_group=st.booleans(),
+        is_twice=st.sampled_from([False, False, True]),
+        forged=st.sampled_from([None, None, None, "unknown", "used", "other", "agent"]),
+    )
+    def scheduler_accepts(
+        self,
+        name: str,
+        shapes: list[tuple[int, int, str]],
+        filter_: Filter,
+        is_atomic: bool,
+        is_group: bool,
+        is_twice: bool,
+        forged: str | None,
+    ) -> None:
+        stream = self.world.streams.get(f"f/{name}")
+        if stream is None:
+            return
+        groups = []
+        offers = self.world.offers(name)
+        self.seen_offers.extend(offer.offer_id for offer in offers)
+        for agent_id in sorted({offer.agent_id for offer in offers}):
+            ids = [offer.offer_id for offer in offers if offer.agent_id == agent_id][:2]
+            match forged:
+                case "unknown":
+                    ids.append(OfferId("o9-9"))
+                case "used":
+                    ids.append(self.seen_offers[0])
+                case "other":
+                    ids.extend(key for key, (owner, _) in self.world.witness.offers.items() if owner != name)
+                case "agent":
+                    agent_id = AGENTS["a1"].agent_id
+                case _:
+                    pass
+            launched = tuple(self.spec(name, *shape) for shape in shapes)
+            groups.append(LaunchGroup(agent_id, tuple(ids), (LaunchTasks(launched, is_group), LaunchTasks(()))))
+        call = Accept(tuple(groups), is_atomic, filter_)
+        self.do(SchedulerCalled(stream, call))
+        if is_twice and self.world.streams.get(f"f/{name}") == stream:
+            self.do(SchedulerCalled(stream, call))
+
+    def spec(self, name: str, cpus: int, mem_mib: int, ports: str) -> TaskSpec:
+        self.count += 1
+        return task(f"{name}-{self.count}", cpus, mem_mib, ports)
+
+    @rule(name=schedulers, filter_=filters, which=pick)
+    def scheduler_declines(self, name: str, filter_: Filter, which: int) -> None:
+        if (stream := self.world.streams.get(f"f/{name}")) is not None:
+            ids = [offer.offer_id for offer in self.world.offers(name)]
+            strange = list(self.world.witness.offers)[:1] + self.seen_offers[:1]
+            self.do(SchedulerCalled(stream, Decline((*ids[: which % 3 + 1], *strange), filter_)))
+
+    @precondition(lambda self: self.to_acknowledge)
+    @rule(which=pick, is_all=st.booleans())
+    def scheduler_acknowledges(self, which: int, is_all: bool) -> None:
+        owner, update = self.to_acknowledge[which % len(self.to_acknowledge)]
+        if (stream := self.world.streams.get(owner)) is None:
+            return
+        chosen = [item for who, item in self.to_acknowledge if who == owner] if is_all else [update]
+        receipts = tuple(Acknowledgement(item.task_id, item.agent_id, item.number) for item in chosen)
+        self.do(SchedulerCalled(stream, Acknowledge(receipts)))
+
+    @rule(name=schedulers, number=st.integers(0, 40), grace=st.sampled_from([None, 0, 5_000]))
+    def scheduler_kills(self, name: str, number: int, grace: int | None) -> None:
+        if (stream := self.world.streams.get(f"f/{name}")) is not None:
+            self.do(SchedulerCalled(stream, Kill(TaskId(f"{name}-{number}"), grace)))
+
+    @rule(name=schedulers, numbers=st.lists(st.integers(0, 40), max_size=4), place=st.sampled_from(["", "a1", "zz"]))
+    def scheduler_reconciles(self, name: str, numbers: list[int], place: str) -> None:
+        if (stream := self.world.streams.get(f"f/{name}")) is not None:
+            where = replace(AGENTS["a1"], agent_id=place).agent_id  # type: ignore[arg-type]
+            asked = tuple(TaskReference(TaskId(f"{name}-{number}"), where) for number in numbers)
+            self.do(SchedulerCalled(stream, Reconcile(asked)))
+
+    @rule(name=schedulers, is_revive=st.booleans(), role=st.sampled_from([None, "eng", "ops"]))
+    def scheduler_suppresses_or_revives(self, name: str, is_revive: bool, role: str | None) -> None:
+        roles = (Role(role),) if role else ()
+        if (stream := self.world.streams.get(f"f/{name}")) is not None:
+            self.do(SchedulerCalled(stream, Revive(roles) if is_revive else Suppress(roles)))
+
+    @rule(name=schedulers, roles=st.sampled_from([("eng",), ("ops",), ("eng", "ops"), ("eng", "eng")]))
+    def scheduler_changes_roles(self, name: str, roles: tuple[str, ...]) -> None:
+        if (stream := self.world.streams.get(f"f/{name}")) is not None:
+            changed = replace(FRAMEWORKS[name], roles=tuple(Role(role) for role in roles))
+            self.do(SchedulerCalled(stream, UpdateFramework(changed)))
+
+    # Operators and time
+
+    @rule(name=names, is_deactivated=st.booleans())
+    def operator_deactivates(self, name: str, is_deactivated: bool) -> None:
+        (self.world.deactivate if is_deactivated else self.world.reactivate)(name)
+
+    @rule(owner=schedulers, number=st.integers(0, 40))
+    def operator_kills(self, owner: str, number: int) -> None:
+        for command in self.world.kill_as_operator(f"{owner}-{number}", owner):
+            self.hear(command)
+
+    @rule(role=st.sampled_from(["eng", "ops"]), weight=st.sampled_from([0, 500, 4_000]))
+    def operator_weighs(self, role: str, weight: int) -> None:
+        for command in self.world.weigh(role, weight):
+            self.hear(command)
+
+    @rule(chance=st.integers(0, 7))
+    def operator_marks_gone(self, chance: int) -> None:
+        if chance == 0:
+            for command in self.world.mark_gone("a3"):
+                self.hear(command)
+
+    @rule(chance=st.integers(0, 7), is_operator=st.booleans())
+    def framework_is_torn_down(self, chance: int, is_operator: bool) -> None:
+        stream = self.world.streams.get("f/h")
+        if chance == 0 and is_operator:
+            for command in self.world.tear_down("h"):
+                self.hear(command)
+        elif chance == 0 and stream is not None:
+            self.do(SchedulerCalled(stream, Teardown()))
+
+    @rule(after=seconds)
+    def time_passes(self, after: float) -> None:
+        self.do(after=after)
+
+    @rule(after=seconds)
+    def master_restarts(self, after: float) -> None:
+        self.world.assert_replays()
+        self.epochs.append(self.world.epoch)
+        for command in self.world.restart(after):
+            self.hear(command)
+
+    # What must hold
+
+    @invariant()
+    def what_runs_fits(self) -> None:
+        """Ground truth: what really runs on an agent that never shrank is within what it has."""
+        for name, tasks in getattr(self, "real", {}).items():
+            total = amounts(AGENTS[name].resources)
+            if self.infos[name].resources.cpu_millis < AGENTS[name].resources.cpu_millis:
+                continue
+            used: Counter[str] = Counter()
+            for item in tasks.values():
+                if not item.state.is_terminal:
+                    used += amounts(item.resources)
+            most = max(total["cpu_millis"], 16_000)
+            assert all(used[key] <= (most if key == "cpu_millis" else total[key]) for key in used), f"{name}: {used}"
+
+    @invariant()
+    def the_master_wakes_in_time(self) -> None:
+        """All that is due lies ahead: otherwise the loop would turn for nothing, or something is late."""
+        due = self.world.master.next_deadline() if hasattr(self, "world") else None
+        assert due is None or due > self.world.now
+
+    def teardown(self) -> None:
+        if hasattr(self, "world"):
+            self.world.assert_replays()
+
+
+TestHistory = Cluster.TestCase
+TestHistory.settings = settings(
+    max_examples=60, stateful_step_count=40, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
