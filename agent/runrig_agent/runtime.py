@@ -107,10 +107,10 @@ class RuntimeListener(Protocol):
     """Told by a runtime, on the agent's event loop."""
 
     def task_ended(self, key: TaskKey, ended: Ended) -> None:
-        """A task that runs, or ran when `recover` was asked, has ended. Told once per end, never before `launch` returned."""
+        """Learn that a task which ran has ended: told once per end, never before `launch` returned."""
 
     def availability_changed(self, kind: RuntimeKind, problem: str | None) -> None:
-        """The runtime can be used (`problem` None) or not, and then why and what to do."""
+        """Learn whether the runtime can be used (`problem` None), or why not and what to do."""
 
 
 class Runtime(Protocol):
@@ -123,7 +123,8 @@ class Runtime(Protocol):
         """Begin to watch; a dead engine is no error here but told to `listener`."""
 
     async def recover(self, keys: frozenset[TaskKey]) -> list[Found]:
-        """Find those of `keys` that this runtime started, running or ended; anything else of this agent is stopped and removed.
+        """Find those of `keys` that this runtime started, running or ended; anything else of this agent is stopped
+        and removed.
 
         Raises LaunchFailed(RUNTIME_UNAVAILABLE) while it cannot know: the core asks again when it is available.
         """
@@ -141,7 +142,10 @@ class Runtime(Protocol):
         """Remove what is kept of an ended task beside its sandbox; a task that is not there is no error."""
 
     async def exec(self, key: TaskKey, argv: tuple[str, ...], env: Mapping[str, str], tty: bool) -> ExecSession:
-        """Run a command inside the task: in its container, or as its user in its sandbox; raises NotFound, LaunchFailed."""
+        """Run a command inside the task: in its container, or as its user in its sandbox.
+
+        Raises NotFound, LaunchFailed.
+        """
 
     async def usage(self, key: TaskKey) -> Usage:
         """Say what the task uses now."""

@@ -120,6 +120,6 @@ def silence(began: asyncio.Event) -> Answer:
     return answer
 
 
-async def nothing(writer: asyncio.StreamWriter) -> None:  # noqa: ARG001
+async def nothing(writer: asyncio.StreamWriter) -> None:
     """Accept, and never answer."""
     await asyncio.Event().wait()

@@ -15,17 +15,13 @@ DECISION = re.compile(r"docs/decisions/(\d{4})-[a-z0-9-]+\.md")
 def test_every_link_between_pages_leads_somewhere() -> None:
     pages = {path: FENCED.sub("", text) for path, text in texts().items() if path.endswith(".md")}
 
-    dead = [
-        f"{path}: {target}" for path, text in pages.items() for target in links(text) if is_dead(path, target)
-    ]
+    dead = [f"{path}: {target}" for path, text in pages.items() for target in links(text) if is_dead(path, target)]
 
     assert dead == []
 
 
 def test_decisions_are_numbered_without_gaps_or_twins() -> None:
-    pages = sorted(
-        path for path in texts() if path.startswith("docs/decisions/") and not path.endswith("README.md")
-    )
+    pages = sorted(path for path in texts() if path.startswith("docs/decisions/") and not path.endswith("README.md"))
 
     names = [DECISION.fullmatch(path) for path in pages]
 
@@ -37,9 +33,7 @@ def test_the_changelog_begins_with_what_is_not_released_yet() -> None:
     versions = re.findall(r"^## (.+)$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
 
     assert versions[0] == "[Unreleased]"
-    assert [
-        each for each in versions[1:] if not re.fullmatch(r"\[\d+\.\d+\.\d+\] - \d{4}-\d\d-\d\d", each)
-    ] == []
+    assert [each for each in versions[1:] if not re.fullmatch(r"\[\d+\.\d+\.\d+\] - \d{4}-\d\d-\d\d", each)] == []
 
 
 def links(text: str) -> Iterator[str]:
@@ -59,7 +53,4 @@ def is_dead(page: str, target: str) -> bool:
 
 def anchors(text: str) -> set[str]:
     """Name the headings of a page as its readers' links do: lower case, hyphens, no punctuation."""
-    return {
-        re.sub(r"[^\w\- ]", "", each.lower()).replace(" ", "-")
-        for each in HEADING.findall(FENCED.sub("", text))
-    }
+    return {re.sub(r"[^\w\- ]", "", each.lower()).replace(" ", "-") for each in HEADING.findall(FENCED.sub("", text))}

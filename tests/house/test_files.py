@@ -45,10 +45,7 @@ def test_every_example_is_exercised_by_a_test() -> None:
         "__init__.py",
     }
 
-    assert (
-        sorted(name for name in examples if f"examples/{name}" not in tests and f'"{name}"' not in tests)
-        == []
-    )
+    assert sorted(name for name in examples if f"examples/{name}" not in tests and f'"{name}"' not in tests) == []
 
 
 def is_telling(folder: Path) -> bool:

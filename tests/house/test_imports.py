@@ -111,9 +111,7 @@ def contracts() -> list[dict[str, Any]]:
 def write(folder: Path, modules: dict[str, str]) -> None:
     """Make a small project: the modules, and the real rules."""
     shutil.copy(ROOT / "pyproject.toml", folder)
-    shutil.copytree(
-        ROOT / "tests/house", folder / "tests/house", ignore=shutil.ignore_patterns("__pycache__")
-    )
+    shutil.copytree(ROOT / "tests/house", folder / "tests/house", ignore=shutil.ignore_patterns("__pycache__"))
     (folder / "tests/__init__.py").touch()
     for name, text in modules.items():
         path = folder / name
@@ -123,9 +121,7 @@ def write(folder: Path, modules: dict[str, str]) -> None:
 
 def lint(folder: Path, contract: str | None = None) -> subprocess.CompletedProcess[str]:
     only = ["--contract", contract] if contract else []
-    program = (
-        "import sys; from importlinter.cli import lint_imports_command; sys.exit(lint_imports_command())"
-    )
+    program = "import sys; from importlinter.cli import lint_imports_command; sys.exit(lint_imports_command())"
     return subprocess.run(
         [sys.executable, "-c", program, "--no-logo", "--no-cache", *only],
         cwd=folder,

@@ -33,14 +33,9 @@ def test_every_requirement_is_pinned_in_the_constraints() -> None:
 
 
 def test_the_pins_satisfy_the_requirements() -> None:
-    pins = {
-        canonicalize_name(name): version
-        for name, _, version in (line.partition("==") for line in constraints())
-    }
+    pins = {canonicalize_name(name): version for name, _, version in (line.partition("==") for line in constraints())}
 
-    unmet = [
-        each for each in requirements() if not each.specifier.contains(pins[canonicalize_name(each.name)])
-    ]
+    unmet = [each for each in requirements() if not each.specifier.contains(pins[canonicalize_name(each.name)])]
 
     assert unmet == [], "run make lock"
 

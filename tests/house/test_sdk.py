@@ -22,9 +22,7 @@ def test_every_public_class_and_function_has_a_docstring() -> None:
 
 
 def test_every_public_name_is_in_the_docs() -> None:
-    docs = "\n".join(
-        text for path, text in texts().items() if path.startswith("docs/") and path.endswith(".md")
-    )
+    docs = "\n".join(text for path, text in texts().items() if path.startswith("docs/") and path.endswith(".md"))
     words = set(re.findall(r"\w+", docs))
 
     assert sorted(set(exported()) - words) == [], "name them in docs/, with what they are for"

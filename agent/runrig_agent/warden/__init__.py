@@ -14,7 +14,7 @@ In its directory (`<agent's work dir>/warden`):
 
 Rules:
 1. A task starts at most once per key. The journal says what is about to start before it starts; what a killed
-   warden left half-said is found by a token in the task's environment.
+   warden left half-said is found by a token in the task's environment, or counts as ended, nobody knows how.
 2. An end is on disk (fdatasync) before anybody is told; one flush serves all ends of a turn of the loop.
 3. When a warden dies its tasks run on. The next one finds them by pid, start time and boot id, and is woken
    by their pidfd. How they ended is known only to kernels since 6.15; otherwise the end has no exit code.

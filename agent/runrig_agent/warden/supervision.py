@@ -66,6 +66,7 @@ class Supervision:
         self._endings: list[Ending] = []
         self._old_groups: list[dict[str, str]] = []
         self._forget_at_end: set[Key] = set()
+        self._over_limit: set[Key] = set()
 
     @property
     def records(self) -> dict[Key, Record]:
@@ -129,6 +130,7 @@ class Supervision:
         try:
             self._groups.limit(record.cgroups, limits)
         except OSError:  # version 1 refuses a limit below what is used already
+            self._over_limit.add(record.key)
             self._kill_all(record)
 
     def execute(
@@ -303,7 +305,9 @@ class Supervision:
             processes.kill(pid)
 
     def _end_of(self, record: Record, code: int | None) -> End:
-        is_out_of_memory = code != 0 and cgroups.was_out_of_memory(record.cgroups)
+        is_over = record.key in self._over_limit
+        self._over_limit.discard(record.key)
+        is_out_of_memory = code != 0 and (is_over or cgroups.was_out_of_memory(record.cgroups))
         return End(code, _now_ms(), is_out_of_memory, message=_text(record, code, is_out_of_memory))
 
     def _remove_groups(self, groups: dict[str, str]) -> None:
