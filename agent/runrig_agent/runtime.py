@@ -123,10 +123,10 @@ class Runtime(Protocol):
         """Begin to watch; a dead engine is no error here but told to `listener`."""
 
     async def recover(self, keys: frozenset[TaskKey]) -> list[Found]:
-        """Find those of `keys` that this runtime started, running or ended; anything else of this agent is stopped
-        and removed.
+        """Find those of `keys` that this runtime started, running or ended.
 
-        Raises LaunchFailed(RUNTIME_UNAVAILABLE) while it cannot know: the core asks again when it is available.
+        Anything else of this agent is stopped and removed. Raises LaunchFailed(RUNTIME_UNAVAILABLE) while it cannot
+        know: the core asks again when it is available.
         """
 
     async def prepare(self, order: LaunchOrder, progress: Callable[[str], None]) -> None:

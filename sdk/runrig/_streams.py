@@ -185,12 +185,9 @@ class ClientStream(Generic[Item, Sent, Received]):
     async def run(self, opened: Callable[[], None]) -> str:
         """Connect, tell `opened`, then read and write until either side ends it; return why, in words."""
         async with grpc.aio.insecure_channel(self.address, options=CHANNEL_OPTIONS) as channel:
-            try:
-                await asyncio.wait_for(channel.channel_ready(), self._settings.connect_timeout_s)
-            except TimeoutError:
+            is_ready = await self._is_ready(channel)
+            if self._why or not is_ready:
                 return self._why or f"no master answers at {self.address}"
-            if self._why:
-                return self._why
             call = self._call = self._open_call(channel)
             opened()
             writer = asyncio.create_task(self._write(call))
@@ -205,6 +202,18 @@ class ClientStream(Generic[Item, Sent, Received]):
     async def ended(self, timeout_s: float) -> None:
         """Wait for the end of the stream, at most `timeout_s`."""
         await self._has_ended.wait(timeout_s)
+
+    async def _is_ready(self, channel: grpc.aio.Channel) -> bool:
+        """Connect; say at once when the address refuses, and after the timeout when it is silent."""
+        state = channel.get_state(try_to_connect=True)
+        try:
+            async with asyncio.timeout(self._settings.connect_timeout_s):
+                while state not in (grpc.ChannelConnectivity.READY, grpc.ChannelConnectivity.TRANSIENT_FAILURE):
+                    await channel.wait_for_state_change(state)
+                    state = channel.get_state(try_to_connect=True)
+        except TimeoutError:
+            return False
+        return state is grpc.ChannelConnectivity.READY
 
     async def _write(self, call: grpc.aio.StreamStreamCall[Sent, Received]) -> None:
         await write_envelopes(self._outbox, call.write, self._envelope, lambda: self.heartbeat_s)

@@ -122,14 +122,16 @@ class Resources:
         amounts: dict[str, int] = {}
         ports: Ports = ()
         custom: dict[str, int] = {}
+        seen: set[str] = set()
         for part in filter(None, (piece.strip() for piece in text.split(";"))):
             name, separator, value = part.partition(":")
             name = name.strip()
             value = value.strip()
             if not separator or not name:
                 raise InvalidInput(field, part, "name:amount pairs joined by `;`, such as cpus:2;mem:4G")
-            if name in amounts or name in custom or (name == "ports" and ports):
+            if name in seen:
                 raise InvalidInput(field, part, f"each resource once, but {name} is given twice")
+            seen.add(name)
             if name == "ports":
                 ports = parse_ports(f"{field}.ports", value)
             elif name in _PARSERS:

@@ -121,14 +121,13 @@ class LocalSession:
         return code if code >= 0 else 128 - code
 
     async def close(self) -> None:
-        if not self.has_ended:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self._process.pid, signals.SIGKILL)
-            await self._process.wait()
         terminal, self._terminal = self._terminal, None
         if terminal is not None:
             os.close(terminal)
-        if self._process.stdin is not None:
-            self._process.stdin.close()
-            with contextlib.suppress(OSError):
-                await self._process.stdin.wait_closed()
+        try:
+            if not self.has_ended:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(self._process.pid, signals.SIGKILL)
+                await self._process.wait()
+        finally:
+            self._process._transport.close()  # type: ignore[attr-defined]  # its pipes, which children may hold

@@ -81,7 +81,10 @@ async def served(work: Path, settings: SandboxServiceSettings = SETTINGS) -> Asy
     try:
         yield Serving(sandboxes, access, server, f"127.0.0.1:{port}", directory)
     finally:
-        await server.stop(1)  # seconds for what was cancelled to clean up
+        await server.stop(None)
+        async with asyncio.timeout(10):
+            while access._sessions:  # noqa: ASYNC110  (what was cancelled cleans up, and tells nobody)
+                await asyncio.sleep(0.005)
         access.close()
 
 

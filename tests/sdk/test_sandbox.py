@@ -105,17 +105,17 @@ async def test_input_and_sizes_may_be_written_at_once(tmp_path: Path) -> None:
 class Odd(SandboxServiceServicer):
     """Ends a command's stream without saying how the command ended."""
 
-    async def Exec(self, request_iterator, context) -> None:  # type: ignore[no-untyped-def]  # noqa: N802
+    async def Exec(self, request_iterator, context) -> None:  # type: ignore[no-untyped-def, override]  # noqa: N802
         await anext(request_iterator)
         await context.send_initial_metadata((("runrig-started", "1"),))
         await context.write(pb.ExecResponse(stdout=b"x"))
 
-    async def ReadLogs(self, request, context) -> None: ...  # type: ignore[no-untyped-def]  # noqa: N802
+    async def ReadLogs(self, request, context) -> None: ...  # type: ignore[no-untyped-def, override]  # noqa: N802
 
     async def ListFiles(self, request, context) -> pb.ListFilesResponse:  # type: ignore[no-untyped-def]  # noqa: N802
         raise RuntimeError("a bug")
 
-    async def ReadFile(self, request, context) -> None: ...  # type: ignore[no-untyped-def]  # noqa: N802
+    async def ReadFile(self, request, context) -> None: ...  # type: ignore[no-untyped-def, override]  # noqa: N802
 
 
 @pytest.fixture

@@ -201,7 +201,7 @@ def _demand_to_wire(demand: Demand) -> scheduler_pb2.Demand:
     for constraint in demand.constraints:
         message.constraints.add(
             attribute=constraint.attribute,
-            operator=constraint.operator.value,  # type: ignore[arg-type]
+            operator=constraint.operator.value,
             value=constraint.value,
         )
     return message

@@ -127,8 +127,9 @@ class Cluster(RuleBasedStateMachine):
         owners = {stream: name for name, stream in self.world.streams.items()}
         match command:
             case SendToAgent(stream, order):
-                self.obey(owners[stream], order)
-            case SendToScheduler(stream, TasksUpdated(updates)):
+                if stream in owners:  # an agent that has opened another stream does not listen to the old one
+                    self.obey(owners[stream], order)
+            case SendToScheduler(stream, TasksUpdated(updates)) if stream in owners:
                 self.to_acknowledge.extend((owners[stream], update) for update in updates if update.number)
             case CloseStream(stream):
                 if owners.get(stream) is not None:
@@ -193,7 +194,10 @@ class Cluster(RuleBasedStateMachine):
 
     @rule(name=names, epoch=st.sampled_from([0, 0, 0, 99]))
     def agent_connects(self, name: str, epoch: int) -> None:
+        old = self.world.streams.get(name)
         self.do(self.world.registration(self.infos[name], *self.reports(name), epoch=epoch))
+        if old is not None:
+            self.do(AgentStreamClosed(old, self.world.now))
         stream = self.world.streams.get(name)
         for item in list(self.real[name].values()):
             if stream is not None:

@@ -289,7 +289,8 @@ class Witness:
     def _update_seen(self, mine: FrameworkId, update: StatusUpdate, disk: Mapping[str, Record]) -> None:
         assert update.framework_id == mine
         self._check_durable(update, disk)
-        if update.reason is Reason.TASK_ID_USED:
+        never_was = (mine, update.task_id) not in self.launched and update.state.is_terminal and not update.number
+        if update.reason is Reason.TASK_ID_USED or never_was:
             return
         said = self.said.setdefault((mine, update.task_id), _Said())
         if said.ended is not None:
