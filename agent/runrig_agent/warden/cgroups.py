@@ -121,6 +121,14 @@ class Cgroups:
         for directory in groups.values():
             _write(directory, "cgroup.procs", pid)
 
+    def sweep(self, tokens: set[str]) -> None:
+        """Remove empty groups of tasks that nobody knows, which a killed warden left."""
+        for each in self._hierarchies.values():
+            for directory in each.base.iterdir():
+                if directory.is_dir() and directory.name not in tokens:
+                    with contextlib.suppress(OSError):
+                        directory.rmdir()
+
     def close(self) -> None:
         """Remove the bases when no task has a group any more."""
         for each in self._hierarchies.values():

@@ -182,10 +182,12 @@ class Supervision:
 
     def adopt(self) -> None:
         """Find the tasks of an earlier warden again, or note that they have ended."""
+        self._groups.sweep({record.token for record in self.records.values()})
         for record in [each for each in self.records.values() if each.end is None]:
             if record.boot_id != self.boot_id:
                 message = "the host was restarted while it ran"
                 self._journal.ended(record, End(None, _now_ms(), has_host_rebooted=True, message=message))
+                self._remove_groups(record.cgroups)
             elif record.pid or self._find_announced(record):
                 self._adopt_started(record)
             else:

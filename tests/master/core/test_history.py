@@ -198,10 +198,7 @@ class Cluster(RuleBasedStateMachine):
         self.do(self.world.registration(self.infos[name], *self.reports(name), epoch=epoch))
         if old is not None:
             self.do(AgentStreamClosed(old, self.world.now))
-        stream = self.world.streams.get(name)
-        for item in list(self.real[name].values()):
-            if stream is not None:
-                self.do(*(AgentReported(stream, update) for update in item.updates[item.acknowledged :]))
+        self.agent_says_all(name)
 
     @rule(name=names, ago=st.sampled_from([0.0, 5.0]))
     def agent_breaks(self, name: str, ago: float) -> None:
@@ -308,6 +305,30 @@ class Cluster(RuleBasedStateMachine):
         self.do(SchedulerCalled(stream, call))
         if is_twice and self.world.streams.get(f"f/{name}") == stream:
             self.do(SchedulerCalled(stream, call))
+
+    @rule(name=schedulers, shapes=st.lists(st.sampled_from([(1, 1, ""), (0, 1, "")]), min_size=1, max_size=2))
+    def scheduler_launches(self, name: str, shapes: list[tuple[int, int, str]]) -> None:
+        """Launch what fits, so that histories have tasks in them."""
+        stream = self.world.streams.get(f"f/{name}")
+        for offer in self.world.offers(name)[:1]:
+            launched = LaunchTasks(tuple(self.spec(name, *shape) for shape in shapes))
+            group = LaunchGroup(offer.agent_id, (offer.offer_id,), (launched,))
+            assert stream is not None
+            self.do(SchedulerCalled(stream, Accept((group,), filter=Filter(0))))
+
+    @rule(name=names)
+    def tasks_start(self, name: str) -> None:
+        """Let all that was launched on an agent say that it runs."""
+        for item in self.real[name].values():
+            if not item.updates:
+                state = TaskState.TASK_KILLED if item.is_dying else TaskState.TASK_RUNNING
+                item.updates.append(StatusUpdate(item.framework, item.name, AGENTS[name].agent_id, 1, state))
+        self.agent_says_all(name)
+
+    def agent_says_all(self, name: str) -> None:
+        for item in list(self.real[name].values()):
+            if (stream := self.world.streams.get(name)) is not None:
+                self.do(*(AgentReported(stream, update) for update in item.updates[item.acknowledged :]))
 
     def spec(self, name: str, cpus: int, mem_mib: int, ports: str) -> TaskSpec:
         self.count += 1
