@@ -9,10 +9,10 @@ from pathlib import Path
 import click
 
 from runrig._addresses import is_loopback, split_address
-from runrig._logs import configure_logs
 from runrig.cli.settings import addresses, master_option
 from runrig.errors import InvalidInput
 from runrig.ids import checked_id
+from runrig.logs import configure_logs
 from runrig_agent.core.policy import Policy
 from runrig_agent.detect import agent_resources, default_hostname, parse_attributes
 from runrig_agent.fetch import FetchSettings

@@ -10,7 +10,7 @@ import grpc
 import structlog
 
 from runrig._streams import ClientStream, Numbering, StreamSettings
-from runrig._wire import ForwardedTask, order_from_wire, report_to_wire, task_from_wire
+from runrig._wire import ForwardedTask, add_report, order_from_wire, task_from_wire
 from runrig.agents import Launch, Order, Report
 from runrig.errors import InvalidInput, ProtocolError
 from runrig.offers import LaunchableTask, StreamRefused
@@ -22,7 +22,7 @@ log = structlog.get_logger()
 
 Sent = agent_pb2.AgentServiceConnectRequest
 Received = agent_pb2.AgentServiceConnectResponse
-Stream = ClientStream[agent_pb2.AgentReport, Sent, Received]
+Stream = ClientStream[Report, Sent, Received]
 
 
 class MasterStreams:
@@ -55,7 +55,7 @@ class MasterStreams:
             if self._is_behind():
                 stream.close("this agent cannot keep up; connecting again")
 
-        stream: Stream = ClientStream(master, _open_call, _envelope, heard, self._settings)
+        stream: Stream = ClientStream(master, _open_call, Sent, add_report, heard, self._settings)
         self._session, self._stream = session, stream
         self._run = asyncio.create_task(self._run_to_end(session, stream, refusals))
 
@@ -63,7 +63,7 @@ class MasterStreams:
         """Queue reports on the stream of a session; if it has ended, registration will say it all."""
         if self._stream is not None and session == self._session:
             for report in reports:
-                self._stream.put(report_to_wire(report))
+                self._stream.put(report)
 
     def set_heartbeat(self, session: int, interval_s: float) -> None:
         """Send an empty envelope when nothing else was sent for so long."""
@@ -91,10 +91,6 @@ class MasterStreams:
 def _open_call(channel: grpc.aio.Channel) -> grpc.aio.StreamStreamCall[Sent, Received]:
     stub = agent_pb2_grpc.AgentServiceStub(channel)
     return stub.Connect()  # envelopes are written, not yielded
-
-
-def _envelope(number: int, items: list[agent_pb2.AgentReport]) -> Sent:
-    return Sent(number=number, reports=items)
 
 
 def _orders(envelope: Received) -> tuple[Order, ...]:

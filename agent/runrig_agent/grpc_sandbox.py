@@ -153,9 +153,9 @@ async def feed(session: ExecSession, requests: AsyncIterator[pb.ExecRequest]) ->
     """Carry a caller's requests to a session; raises InvalidInput, having closed the session."""
     try:
         async for request in requests:
-            with contextlib.suppress(OSError):  # it has ended, or closed its input: its exit code says the rest
+            with contextlib.suppress(OSError, Unavailable):  # it has ended: its exit code says the rest
                 await carry(session, request)
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, Unavailable):
             await session.end_input()
     except InvalidInput:
         await session.close()

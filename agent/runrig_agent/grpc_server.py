@@ -14,10 +14,10 @@ import structlog
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from runrig._http import serving_http
 from runrig._streams import CHANNEL_OPTIONS
 from runrig.agents import AgentInfo
 from runrig.errors import Conflict, Unavailable
+from runrig.serving import serving_http
 from runrig.tasks import RuntimeKind
 from runrig.v1 import sandbox_pb2_grpc
 from runrig_agent.checkpoint import Checkpoint, Opened

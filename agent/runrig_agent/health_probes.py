@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from dataclasses import dataclass
 
 import httpx
 
-from runrig.errors import NotFound
+from runrig.errors import NotFound, Unavailable
 from runrig.tasks import CheckKind, HealthCheck, NetworkMode, Reason, TaskSpec
 from runrig_agent.runtime import ExecSession, LaunchFailed, Runtime, TaskKey
 
@@ -90,17 +91,18 @@ async def _command(task: CheckedTask, check: HealthCheck) -> Outcome:
     argv = check.argv or ("/bin/sh", "-c", check.shell)
     try:
         session = await task.runtime.exec(task.key, argv, dict(task.env), tty=False)
-    except NotFound as error:
+        try:
+            with contextlib.suppress(OSError):  # it has closed it itself
+                await session.end_input()
+            last_words = await _last_words(session)
+            code = await session.exit_code()
+        finally:
+            await session.close()
+    except (NotFound, Unavailable) as error:
         return Outcome(None, str(error))
     except LaunchFailed as error:
         is_task_fault = error.reason is not Reason.RUNTIME_UNAVAILABLE
         return Outcome(False if is_task_fault else None, str(error))
-    try:
-        await session.end_input()
-        last_words = await _last_words(session)
-        code = await session.exit_code()
-    finally:
-        await session.close()
     if code == 0:
         return Outcome(True)
     return Outcome(False, f"exit code {code}" + (f": {last_words}" if last_words else ""))

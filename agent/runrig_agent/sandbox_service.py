@@ -194,7 +194,8 @@ class SandboxAccess:
         if task is None:
             self._sandbox(key)
             raise Conflict(f"task {key[1]!r} has ended: nothing can be executed in it; its files can be read")
-        return await task.runtime.exec(key, argv, dict(task.env), tty)
+        terminal = {"TERM": "xterm"} if tty else {}
+        return await task.runtime.exec(key, argv, {**terminal, **dict(task.env)}, tty)
 
     def _sandbox(self, key: TaskKey) -> Path:
         sandbox = self._sandboxes.find(key)

@@ -18,6 +18,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response, Strea
 from starlette.routing import Route
 
 from runrig.errors import InvalidInput, RunrigError, http_status
+from runrig.serving import Guard, is_loopback
 from runrig_batch import metrics, queries
 from runrig_batch.core.fields import whole_in
 from runrig_batch.core.job import JobId
@@ -33,7 +34,6 @@ from runrig_batch.core.questions import (
     Submitted,
 )
 from runrig_batch.core.views import JobSummary, Totals
-from runrig_batch.guard import Guard, is_loopback
 from runrig_batch.logs import Logs, Piece
 from runrig_batch.mind import Mind, ask
 from runrig_batch.settings import Settings

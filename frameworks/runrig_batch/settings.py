@@ -72,6 +72,11 @@ class ApiSettings:
     follow_retry_s: float = 1.0
     """Pause before an agent that broke off is asked for the rest of a task's output."""
 
+    @property
+    def address(self) -> str:
+        """Return `host:port`."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
 
 @dataclass(frozen=True, slots=True)
 class Settings:

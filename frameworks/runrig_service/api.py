@@ -20,6 +20,7 @@ from starlette.routing import Route
 
 from runrig.errors import RunrigError, TimedOut, http_status
 from runrig.ids import TaskId
+from runrig.serving import Guard, is_loopback
 from runrig_service.core.errors import InvalidApp
 from runrig_service.core.questions import (
     ChangeApps,
@@ -36,7 +37,6 @@ from runrig_service.core.questions import (
     StopTasks,
     Totals,
 )
-from runrig_service.guard import Guard, is_of_this_machine
 from runrig_service.metrics import prometheus_text
 from runrig_service.mind import Mind, ask
 from runrig_service.requests import (
@@ -280,7 +280,7 @@ def build_api(mind: Mind, settings: Settings) -> Starlette:
     return Starlette(
         routes=routes,
         middleware=[
-            Middleware(Guard, is_local=is_of_this_machine(settings.api.host)),
+            Middleware(Guard, is_local=is_loopback(settings.api.host)),
             Middleware(CollapsedSlashes),
         ],
         exception_handlers={

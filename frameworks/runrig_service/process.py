@@ -2,27 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import signal
-import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 
-import structlog
-import uvicorn
-
-from runrig.errors import Unavailable
 from runrig.framework import Framework
+from runrig.serving import listening, serve_beside
 from runrig.store import SqliteStore
 from runrig_service.api import build_api
 from runrig_service.core.service import Service
 from runrig_service.settings import Settings, checked
-
-log = structlog.get_logger("runrig.service")
-
-GRACE_S = 2
-"""How long requests that are being answered may take when the process is told to end."""
 
 
 async def run_service(settings: Settings, on_listening: Callable[[str], None]) -> None:
@@ -33,7 +21,7 @@ async def run_service(settings: Settings, on_listening: Callable[[str], None]) -
     """
     checked(settings)
     settings.data_dir.mkdir(parents=True, exist_ok=True)
-    with _listener(settings.api.host, settings.api.port) as listener:
+    with listening("the service API", settings.api.address) as listener:
         settings = replace(settings, api=replace(settings.api, port=listener.getsockname()[1]))
         framework = Framework(
             name=settings.name,
@@ -44,58 +32,6 @@ async def run_service(settings: Settings, on_listening: Callable[[str], None]) -
             failover_timeout_ms=settings.failover_timeout_ms,
             web_url=settings.api.url,
         )
-        server = _Server(
-            uvicorn.Config(
-                build_api(framework, settings),
-                log_level="warning",
-                access_log=False,
-                lifespan="off",
-                limit_concurrency=settings.api.max_requests,
-                timeout_graceful_shutdown=GRACE_S,
-            )
-        )
         on_listening(settings.api.url)
-        await _until_one_ends(framework, server, listener)
-
-
-class _Server(uvicorn.Server):
-    """A server that leaves signals to the process."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Capture none."""
-        yield
-
-
-async def _until_one_ends(framework: Framework, server: _Server, listener: socket.socket) -> None:
-    """Run both until a signal comes or one of them ends; raise what it raised.
-
-    The API goes first, so that what it was asked is still answered.
-    """
-    told = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, told.set)
-    mind = asyncio.create_task(framework.run(), name="framework")
-    api = asyncio.create_task(server.serve(sockets=[listener]), name="api")
-    end = asyncio.create_task(_told(told), name="signal")
-    done, _ = await asyncio.wait([mind, api, end], return_when=asyncio.FIRST_COMPLETED)
-    log.info("stopping", because=sorted(task.get_name() for task in done))
-    server.should_exit = True
-    await asyncio.wait([api], timeout=GRACE_S + 1)
-    for task in (api, mind, end):
-        task.cancel()
-    await asyncio.gather(api, mind, end, return_exceptions=True)
-    for task in done:
-        task.result()
-
-
-async def _told(event: asyncio.Event) -> None:
-    await event.wait()
-
-
-def _listener(host: str, port: int) -> socket.socket:
-    try:
-        return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
-    except OSError as error:
-        message = f"cannot listen on {host}:{port}: {error.strerror}; choose another address with --listen"
-        raise Unavailable(message) from None
+        api = build_api(framework, settings)
+        await serve_beside({"framework": framework.run()}, api, listener, settings.api.max_requests)

@@ -35,9 +35,14 @@ class ApiSettings:
     """The name under which clients reach this process, for `/v2/leader` and `/v2/info`."""
 
     @property
+    def address(self) -> str:
+        """Return `host:port`."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @property
     def url(self) -> str:
         """Return where it is reached on this host."""
-        return f"http://[{self.host}]:{self.port}" if ":" in self.host else f"http://{self.host}:{self.port}"
+        return f"http://{self.address}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,9 @@ from collections.abc import AsyncIterator, Iterator
 
 import grpc
 
-from runrig._wire import order_to_wire, report_from_wire
+from runrig._wire import add_order, report_from_wire
+from runrig.agents import AcknowledgeUpdate, Order
+from runrig.offers import StreamRefused
 from runrig.v1 import agent_pb2, agent_pb2_grpc
 from runrig_master.core.events import AgentReported, AgentStreamClosed, Event, StreamId
 from runrig_master.loop import Loop
@@ -23,6 +25,9 @@ class AgentService(agent_pb2_grpc.AgentServiceServicer):
     def __init__(self, loop: Loop, settings: MasterSettings) -> None:
         self._loop = loop
         self._settings = settings
+        self._dialect: Dialect[Request, Response] = Dialect(
+            "agent", _events, Response, add_order, AgentStreamClosed, self._linger_s
+        )
 
     async def Connect(  # type: ignore[override]
         self,
@@ -32,19 +37,13 @@ class AgentService(agent_pb2_grpc.AgentServiceServicer):
         """Serve one agent's stream."""
         core = self._settings.core
         stream = ServedStream(
-            self._loop, _DIALECT, self._settings.agent_outbox_items, core.heartbeat_s, core.silence_timeout_s
+            self._loop, self._dialect, self._settings.agent_outbox_items, core.heartbeat_s, core.silence_timeout_s
         )
         await stream.serve(request_iterator, context)
+
+    def _linger_s(self, order: Order | StreamRefused) -> float:
+        return self._settings.receipt_linger_s if isinstance(order, AcknowledgeUpdate) else 0.0
 
 
 def _events(stream: StreamId, envelope: Request) -> Iterator[Event]:
     return (AgentReported(stream, report_from_wire(report)) for report in envelope.reports)
-
-
-def _envelope(number: int, epoch: int, items: list[agent_pb2.AgentCommand]) -> Response:
-    return Response(number=number, epoch=epoch, commands=items)
-
-
-_DIALECT: Dialect[Request, agent_pb2.AgentCommand] = Dialect(
-    "agent", _events, order_to_wire, _envelope, AgentStreamClosed
-)

@@ -7,8 +7,8 @@ import asyncio
 import click
 
 from runrig._addresses import is_loopback, split_address
-from runrig._logs import configure_logs
 from runrig.errors import InvalidInput
+from runrig.logs import configure_logs
 from runrig_master.core.settings import CoreSettings
 from runrig_master.server_grpc import run_master
 from runrig_master.settings import MasterSettings

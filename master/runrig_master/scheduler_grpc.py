@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Iterator
 
 import grpc
 
-from runrig._wire import call_from_wire, news_to_wire
+from runrig._wire import add_news, call_from_wire
 from runrig.errors import InvalidInput
 from runrig.ids import FrameworkId
 from runrig.offers import CallRefused
@@ -35,7 +35,7 @@ class SchedulerService(scheduler_pb2_grpc.SchedulerServiceServicer):
     ) -> None:
         """Serve one scheduler's stream."""
         core = self._settings.core
-        streams: list[ServedStream[Request, scheduler_pb2.SchedulerEvent]] = []
+        streams: list[ServedStream[Request, Response]] = []
 
         def events(stream: StreamId, envelope: Request) -> Iterator[Event]:
             for call in envelope.calls:
@@ -47,8 +47,8 @@ class SchedulerService(scheduler_pb2_grpc.SchedulerServiceServicer):
                         raise
                     streams[0].send(CallRefused(kind, str(error)))
 
-        dialect: Dialect[Request, scheduler_pb2.SchedulerEvent] = Dialect(
-            "scheduler", events, news_to_wire, _envelope, lambda stream, _: SchedulerStreamClosed(stream)
+        dialect: Dialect[Request, Response] = Dialect(
+            "scheduler", events, Response, add_news, lambda stream, _: SchedulerStreamClosed(stream)
         )
         stream = ServedStream(
             self._loop,
@@ -65,7 +65,3 @@ def _fresh_id(call: scheduler_pb2.SchedulerCall) -> FrameworkId:
     if call.WhichOneof("call") == "subscribe" and not call.subscribe.framework.framework_id:
         return FrameworkId(f"f-{uuid.uuid4().hex[:12]}")
     return FrameworkId("")
-
-
-def _envelope(number: int, epoch: int, items: list[scheduler_pb2.SchedulerEvent]) -> Response:
-    return Response(number=number, epoch=epoch, events=items)

@@ -26,6 +26,9 @@ class MasterSettings:
     """Events that the core handles before what follows from them is carried out."""
     agent_outbox_items: int = 100_000
     """Orders that may wait for a slow agent before its stream is closed."""
+    receipt_linger_s: float = 0.02
+    """How long the receipt of an update waits for something else to travel to the agent with: an envelope of its own
+    costs thirty times as much, and an agent that waits for a receipt only keeps the update for as long."""
     scheduler_outbox_items: int = 200_000
     """News that may wait for a slow scheduler before its stream is closed."""
     watchers: int = 100

@@ -11,7 +11,7 @@ from typing import Any, Generic, Protocol, TypeVar
 import grpc
 import structlog
 
-from runrig._streams import Numbering, Outbox, Sized, write_envelopes
+from runrig._streams import Numbering, Outbox, write_envelopes
 from runrig.agents import Order
 from runrig.errors import InvalidInput, ProtocolError, TooSlow
 from runrig.offers import News, RefusalCode, StreamRefused
@@ -20,41 +20,49 @@ from runrig_master.loop import Ends, Loop
 
 log = structlog.get_logger()
 
-Item = TypeVar("Item", bound=Sized)
 
-
-class NumberedEnvelope(Protocol):
+class ReceivedEnvelope(Protocol):
     """An envelope that came."""
 
     @property
     def number(self) -> int: ...
 
 
-Incoming = TypeVar("Incoming", bound=NumberedEnvelope)
+class SentEnvelope(Protocol):
+    """An envelope to be written."""
+
+    number: int
+    epoch: int
+
+
+Incoming = TypeVar("Incoming", bound=ReceivedEnvelope)
+Outgoing = TypeVar("Outgoing", bound=SentEnvelope)
 
 
 @dataclass(frozen=True, slots=True)
-class Dialect(Generic[Incoming, Item]):
+class Dialect(Generic[Incoming, Outgoing]):
     """How one service's envelopes are read and written."""
 
     kind: str
     events: Callable[[StreamId, Incoming], Iterable[Event]]
     """Reads an envelope's items; raises InvalidInput."""
-    item: Callable[[Any], Item]
-    """Builds the message of an order, of news or of a refusal."""
-    envelope: Callable[[int, int, list[Item]], Any]
-    """Builds an envelope from its number, the epoch and its items."""
+    new: Callable[[], Outgoing]
+    """Makes an empty envelope."""
+    add: Callable[[Outgoing, Any], int]
+    """Puts an order, news or a refusal into an envelope; returns by how many bytes it has grown."""
     closed: Callable[[StreamId, float], Event]
     """The event of the stream's end, with when it was last heard."""
+    linger_s: Callable[[Any], float] = lambda _: 0.0
+    """Says for how long an item may wait for others to travel with."""
 
 
-class ServedStream(Generic[Incoming, Item]):
+class ServedStream(Generic[Incoming, Outgoing]):
     """One Connect call, from its opening to its end."""
 
     def __init__(
         self,
         loop: Loop,
-        dialect: Dialect[Incoming, Item],
+        dialect: Dialect[Incoming, Outgoing],
         outbox_items: int,
         heartbeat_s: float,
         silence_s: float,
@@ -63,7 +71,7 @@ class ServedStream(Generic[Incoming, Item]):
         self._dialect = dialect
         self._heartbeat_s = heartbeat_s
         self._silence_s = silence_s
-        self._outbox: Outbox[Item] = Outbox(outbox_items)
+        self._outbox: Outbox[Order | News, Outgoing] = Outbox(outbox_items, self._envelope, dialect.add)
         self._numbering = Numbering()
         self._ended: asyncio.Future[tuple[grpc.StatusCode, str] | None]
         self._ended = asyncio.get_running_loop().create_future()
@@ -73,7 +81,7 @@ class ServedStream(Generic[Incoming, Item]):
     def send(self, item: Order | News) -> None:
         """Queue an item; a receiver that is too slow is cut off."""
         try:
-            self._outbox.put(self._dialect.item(item))
+            self._outbox.put(item, self._dialect.linger_s(item))
         except TooSlow as error:
             self._end((grpc.StatusCode.RESOURCE_EXHAUSTED, str(error)))
 
@@ -82,22 +90,19 @@ class ServedStream(Generic[Incoming, Item]):
         self.send(refusal)
         self._outbox.close()
 
+    def _envelope(self) -> Outgoing:
+        envelope = self._dialect.new()
+        envelope.epoch = self._loop.master.cluster.epoch
+        return envelope
+
     def _end(self, status: tuple[grpc.StatusCode, str] | None) -> None:
         if not self._ended.done():
             self._ended.set_result(status)
 
     async def serve(self, envelopes: AsyncIterator[Incoming], context: grpc.aio.ServicerContext[Any, Any]) -> None:
         """Read and write until either side ends it."""
-        epoch = self._loop.master.cluster.epoch
         reader = asyncio.create_task(self._read(envelopes))
-        writer = asyncio.create_task(
-            write_envelopes(
-                self._outbox,
-                context.write,
-                lambda number, items: self._dialect.envelope(number, epoch, items),
-                lambda: self._heartbeat_s,
-            )
-        )
+        writer = asyncio.create_task(write_envelopes(self._outbox, context.write, lambda: self._heartbeat_s))
         silence = asyncio.create_task(self._watch_silence())
         try:
             ends: set[asyncio.Future[Any]] = {reader, writer, silence, self._ended}

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from runrig._addresses import split_address
 from runrig._streams import ClientStream, Numbering, StreamSettings
-from runrig._wire import call_to_wire, news_from_wire
+from runrig._wire import add_call, news_from_wire
 from runrig.errors import InvalidInput, ProtocolError
 from runrig.offers import Call, News, Subscribed, Teardown
 from runrig.session import EnvelopeCame, StreamOpened
@@ -24,10 +24,11 @@ class Connection:
         self.address = address
         self._push = push
         self._numbering = Numbering()
-        self._stream: ClientStream[scheduler_pb2.SchedulerCall, Request, Response] = ClientStream(
+        self._stream: ClientStream[Call, Request, Response] = ClientStream(
             address,
             lambda channel: scheduler_pb2_grpc.SchedulerServiceStub(channel).Connect(),
-            lambda number, calls: Request(number=number, calls=calls),
+            Request,
+            add_call,
             self._heard,
             StreamSettings(),
         )
@@ -38,7 +39,7 @@ class Connection:
 
     def send(self, call: Call) -> None:
         """Queue a call."""
-        self._stream.put(call_to_wire(call))
+        self._stream.put(call)
 
     def close(self, why: str) -> None:
         """End the stream."""

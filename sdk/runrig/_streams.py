@@ -32,74 +32,95 @@ CHANNEL_OPTIONS = (
 )
 
 
-class Sized(Protocol):
-    """A protobuf message."""
+class NumberedEnvelope(Protocol):
+    """An envelope to be written: a protobuf message."""
 
-    def ByteSize(self) -> int:  # noqa: N802 (protobuf's name)
-        """Return its length in bytes."""
+    number: int
 
 
-Item = TypeVar("Item", bound=Sized)
+Item = TypeVar("Item")
 Received = TypeVar("Received")
-Sent = TypeVar("Sent")
+Sent = TypeVar("Sent", bound=NumberedEnvelope)
 
 
-class Outbox(Generic[Item]):
-    """Items of one stream that wait to be written, at most `bound`."""
+class Outbox(Generic[Item, Sent]):
+    """Envelopes of one stream that wait to be written, the last of them still being filled; at most `bound` items.
 
-    def __init__(self, bound: int) -> None:
+    Items are built where they will be written from: to build each on its own and copy it costs as much again.
+    """
+
+    def __init__(self, bound: int, new: Callable[[], Sent], add: Callable[[Sent, Item], int]) -> None:
+        """Keep how to make an empty envelope, and how to put an item into one: by how many bytes that has grown."""
         self._bound = bound
-        self._items: deque[Item] = deque()
-        self._filled = Wake()
+        self._new = new
+        self._add = add
+        self._envelopes: deque[Sent] = deque()
+        self._counts: deque[int] = deque()
+        """How many items each of the envelopes has."""
+        self._length = 0
+        self._last_bytes = 0
+        self._wake = Wake()
+        self._lingering: asyncio.TimerHandle | None = None
         self._is_closed = False
 
     def __len__(self) -> int:
         """Return how many items wait."""
-        return len(self._items)
+        return self._length
 
-    def put(self, item: Item) -> None:
-        """Add an item; raise TooSlow when the bound is reached: the stream must then be closed."""
-        if len(self._items) >= self._bound:
+    def put(self, item: Item, linger_s: float = 0.0) -> None:
+        """Add an item, which may wait for `linger_s` for others to travel with.
+
+        Raises TooSlow when the bound is reached: the stream must then be closed.
+        """
+        if self._length >= self._bound:
             raise TooSlow(f"{self._bound} items wait for a receiver that does not read; it must reconnect")
-        self._items.append(item)
-        self._filled.set()
+        if not self._envelopes or self._last_bytes >= MAX_ENVELOPE_BYTES:
+            self._envelopes.append(self._new())
+            self._counts.append(0)
+            self._last_bytes = 0
+        self._last_bytes += self._add(self._envelopes[-1], item)
+        self._counts[-1] += 1
+        self._length += 1
+        if not linger_s:
+            self._wake.set()
+        elif self._lingering is None:
+            self._lingering = asyncio.get_running_loop().call_later(linger_s, self._wake.set)
 
     def close(self) -> None:
         """Let the writer end once what is queued has been written."""
         self._is_closed = True
-        self._filled.set()
+        self._wake.set()
 
     def wake(self) -> None:
         """Let the writer look up: how long it may be idle has changed."""
-        self._filled.set()
+        self._wake.set()
 
-    async def take(self, idle_s: float) -> list[Item] | None:
-        """Return what waits, up to one envelope's size; [] after `idle_s` without any; None once closed and empty."""
-        if not self._items and not self._is_closed:
-            self._filled.clear()
-            await self._filled.wait(idle_s)
-        if not self._items:
-            return None if self._is_closed else []
-        taken: list[Item] = []
-        size = 0
-        while self._items and size < MAX_ENVELOPE_BYTES:
-            item = self._items.popleft()
-            size += item.ByteSize()
-            taken.append(item)
-        return taken
+    async def take(self, idle_s: float) -> Sent | None:
+        """Return the next envelope; an empty one after `idle_s` without any; None once closed and empty."""
+        if not self._is_closed:
+            await self._wake.wait(idle_s)
+            self._wake.clear()
+        if self._lingering is not None:
+            self._lingering.cancel()
+            self._lingering = None
+        if not self._envelopes:
+            return None if self._is_closed else self._new()
+        self._length -= self._counts.popleft()
+        envelope = self._envelopes.popleft()
+        if self._envelopes:
+            self._wake.set()
+        return envelope
 
 
 async def write_envelopes(
-    outbox: Outbox[Item],
-    write: Callable[[Sent], Awaitable[None]],
-    envelope: Callable[[int, list[Item]], Sent],
-    heartbeat_s: Callable[[], float],
+    outbox: Outbox[Item, Sent], write: Callable[[Sent], Awaitable[None]], heartbeat_s: Callable[[], float]
 ) -> None:
     """Write all that is put into `outbox` until it is closed; an empty envelope when idle for `heartbeat_s()`."""
     number = 0
-    while (items := await outbox.take(heartbeat_s())) is not None:
+    while (envelope := await outbox.take(heartbeat_s())) is not None:
         number += 1
-        await write(envelope(number, items))
+        envelope.number = number
+        await write(envelope)
 
 
 class Numbering:
@@ -135,25 +156,25 @@ class StreamSettings:
 class ClientStream(Generic[Item, Sent, Received]):
     """One connection to the master: opens, writes what is put, tells what comes, and its end, once.
 
-    `open_call` makes the bidirectional call on a channel; `heard` is told each envelope in order and may raise to end
-    the stream; `run` returns why the stream ended.
+    `open_call` makes the bidirectional call on a channel; `new` and `add` fill envelopes, as `Outbox` says; `heard` is
+    told each envelope in order and may raise to end the stream; `run` returns why the stream ended.
     """
 
     def __init__(
         self,
         address: str,
         open_call: Callable[[grpc.aio.Channel], grpc.aio.StreamStreamCall[Sent, Received]],
-        envelope: Callable[[int, list[Item]], Sent],
+        new: Callable[[], Sent],
+        add: Callable[[Sent, Item], int],
         heard: Callable[[Received], None],
         settings: StreamSettings,
     ) -> None:
         self.address = address
         self._heartbeat_s = settings.heartbeat_s
         self._open_call = open_call
-        self._envelope = envelope
         self._heard = heard
         self._settings = settings
-        self._outbox: Outbox[Item] = Outbox(settings.outbox_items)
+        self._outbox: Outbox[Item, Sent] = Outbox(settings.outbox_items, new, add)
         self._why = ""
         self._has_ended = Wake()
         self._call: grpc.aio.StreamStreamCall[Sent, Received] | None = None
@@ -216,7 +237,7 @@ class ClientStream(Generic[Item, Sent, Received]):
         return state is grpc.ChannelConnectivity.READY
 
     async def _write(self, call: grpc.aio.StreamStreamCall[Sent, Received]) -> None:
-        await write_envelopes(self._outbox, call.write, self._envelope, lambda: self.heartbeat_s)
+        await write_envelopes(self._outbox, call.write, lambda: self.heartbeat_s)
         await call.done_writing()
 
     async def _read(self, call: grpc.aio.StreamStreamCall[Sent, Received]) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field, replace
-from decimal import Decimal, InvalidOperation
+from decimal import ROUND_CEILING, Decimal, InvalidOperation
 from itertools import pairwise
 
 from runrig.errors import InvalidInput
@@ -139,7 +139,7 @@ class Resources:
                 amounts[key] = parse(f"{field}.{name}", value)
             else:
                 custom[checked_custom_name(field, name)] = parse_milli(f"{field}.{name}", value)
-        return cls(**amounts, ports=ports, custom=tuple(sorted(custom.items())))
+        return cls(**amounts, ports=ports, custom=tuple(sorted(item for item in custom.items() if item[1])))
 
     def __str__(self) -> str:
         """Return what `parse` reads."""
@@ -162,21 +162,31 @@ def checked_resources(field: str, resources: Resources) -> Resources:
 
     Raise InvalidInput naming `field`.
     """
-    for name in ("cpu_millis", "mem_mib", "disk_mib", "gpus"):
-        amount = getattr(resources, name)
+    for name, amount in (
+        ("cpu_millis", resources.cpu_millis),
+        ("mem_mib", resources.mem_mib),
+        ("disk_mib", resources.disk_mib),
+        ("gpus", resources.gpus),
+    ):
         if not 0 <= amount <= MAX_AMOUNT:
             raise InvalidInput(f"{field}.{name}", amount, f"0 to {MAX_AMOUNT}")
-    _check_ports(f"{field}.ports", resources.ports)
-    if len(resources.custom) > MAX_CUSTOM:
-        raise InvalidInput(f"{field}.custom", len(resources.custom), f"at most {MAX_CUSTOM} names")
-    names = [name for name, _ in resources.custom]
+    if resources.ports:
+        _check_ports(f"{field}.ports", resources.ports)
+    if resources.custom:
+        _check_custom(field, resources.custom)
+    return resources
+
+
+def _check_custom(field: str, custom: tuple[tuple[str, int], ...]) -> None:
+    if len(custom) > MAX_CUSTOM:
+        raise InvalidInput(f"{field}.custom", len(custom), f"at most {MAX_CUSTOM} names")
+    names = [name for name, _ in custom]
     if names != sorted(set(names)):
         raise InvalidInput(f"{field}.custom", names, "each name once, ascending")
-    for name, amount in resources.custom:
+    for name, amount in custom:
         checked_custom_name(field, name)
         if not 0 < amount <= MAX_AMOUNT:
             raise InvalidInput(f"{field}.{name}", amount, f"1 to {MAX_AMOUNT}")
-    return resources
 
 
 _CUSTOM_NAME = re.compile(r"[a-z][a-z0-9_.-]{0,62}\Z")
@@ -197,12 +207,14 @@ def parse_cpus(field: str, text: str | float) -> int:
 def parse_milli(field: str, text: str | float) -> int:
     """Read a number with at most three decimals as milli-units; raise InvalidInput naming `field`."""
     try:
-        millis = Decimal(str(text)) * 1000
+        number = Decimal(str(text))
     except InvalidOperation:
         raise InvalidInput(field, text, "a number such as 0.5") from None
-    if not millis.is_finite() or millis < 0 or millis > MAX_AMOUNT or millis != int(millis):
-        raise InvalidInput(field, text, "a number of at least 0 with at most three decimals")
-    return int(millis)
+    if number.is_finite() and 0 <= number <= MAX_AMOUNT / 1000:
+        rounded = number.quantize(Decimal("0.001"))
+        if rounded == number:
+            return int(rounded * 1000)
+    raise InvalidInput(field, text, "a number of at least 0 with at most three decimals")
 
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:I?B)?\Z", re.IGNORECASE)
@@ -223,7 +235,7 @@ def parse_mib(field: str, text: str | float) -> int:
     mib = Decimal(match[1]) * _MIB_PER_UNIT[match[2].upper()]
     if mib > MAX_AMOUNT:
         raise InvalidInput(field, text, f"at most {MAX_AMOUNT}M")
-    return -int(-mib // 1)
+    return int(mib.to_integral_value(ROUND_CEILING))
 
 
 def parse_count(field: str, text: str | float) -> int:
@@ -300,7 +312,8 @@ def ports_text(ports: Ports) -> str:
 
 def milli_text(millis: int) -> str:
     """Return 1500 as `1.5`."""
-    return f"{millis / 1000:.3f}".rstrip("0").rstrip(".")
+    whole, part = divmod(millis, 1000)
+    return f"{whole}.{part:03}".rstrip("0").rstrip(".")
 
 
 def _join_ports(ports: Ports, other: Ports) -> Ports:

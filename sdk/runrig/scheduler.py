@@ -145,6 +145,8 @@ class Scheduler:
         self._calls: list[Call] = []
         self._receipts: list[Acknowledgement] = []
         self._answers: list[Answer] = []
+        self._impossible: list[TaskView] = []
+        """Wants that can never be launched: told at the end of the turn, so that a logic is not called within itself."""
         self._suppressed: set[Role] = set()
         self._must_revive = False
         self._has_declined = False
@@ -171,6 +173,8 @@ class Scheduler:
 
     def next_deadline(self) -> float | None:
         """Return when a turn is due even if nothing happens."""
+        if self._impossible:
+            return 0.0
         dues = (self._wake_at, self.session.next_deadline(), *self._connected_dues())
         return min((due for due in dues if due is not None), default=None)
 
@@ -339,8 +343,7 @@ class Scheduler:
                 self._must_revive = True
             else:
                 update = _refused(want, self.session.framework, problem, now)
-                view = TaskView(want.task_id, want.group, update.state, update)
-                self._tell(TaskChanged(view), now)
+                self._impossible.append(TaskView(want.task_id, want.group, update.state, update))
 
     def _stop(self, decision: Stop, now: float) -> None:
         if self.waiting.pop(decision.task_id, None) is not None:
@@ -364,6 +367,9 @@ class Scheduler:
     def _end_turn(self, now: float) -> list[SchedulerCommand]:
         commands: list[SchedulerCommand] = self._session_did(self.session.handle(SessionTick(), now), now)
         self._do_what_is_due(now)
+        impossible, self._impossible = self._impossible, []
+        for view in impossible:
+            self._tell(TaskChanged(view), now)
         if self.is_connected:
             self._match(now)
             self._steer_offers()

@@ -108,14 +108,20 @@ class Disconnected:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """These tasks should run. A task id known already changes nothing."""
+    """These tasks should run. A task id known already changes nothing.
+
+    A task that can never be launched is told as TASK_ERROR at the end of the turn.
+    """
 
     wants: tuple[Want, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """This task should not run: a waiting one is dropped (no news comes of it), a launched one is killed."""
+    """This task should not run: a waiting one is dropped (no news comes of it), a launched one is killed.
+
+    Of a launched one TaskChanged comes until it has ended, whatever the logic still remembers of it.
+    """
 
     task_id: TaskId
     grace_ms: int | None = None

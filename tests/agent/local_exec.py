@@ -16,13 +16,14 @@ from runrig_agent.runtime import Found, LaunchOrder, RuntimeListener, Signal, St
 
 
 class LocalExec:
-    """Executes beside the tests; the first calls may fail with `errors`, used up in order."""
+    """Executes beside the tests; the first calls fail with `errors`, in order, and all input with `input_error`."""
 
     kind = RuntimeKind.PROCESS
 
     def __init__(self, directory: Path, errors: list[RunrigError] | None = None) -> None:
         self.directory = directory
         self.errors = errors or []
+        self.input_error: Exception | None = None
         self.sessions: list[LocalSession] = []
         self.most_at_once = 0
 
@@ -30,6 +31,7 @@ class LocalExec:
         if self.errors:
             raise self.errors.pop(0)
         session = await LocalSession.started(argv, {"PATH": os.defpath, **env}, self.directory, tty)
+        session.input_error = self.input_error
         self.sessions.append(session)
         self.most_at_once = max(self.most_at_once, sum(not each.has_ended for each in self.sessions))
         return session
@@ -61,6 +63,7 @@ class LocalSession:
         self._process = process
         self._terminal = terminal
         self.sizes: list[tuple[int, int]] = []
+        self.input_error: Exception | None = None
 
     @classmethod
     async def started(cls, argv: tuple[str, ...], env: Mapping[str, str], directory: Path, tty: bool) -> LocalSession:
@@ -102,6 +105,8 @@ class LocalSession:
             await pieces.put((number, data))
 
     async def write(self, data: bytes) -> None:
+        if self.input_error is not None:
+            raise self.input_error
         if self._terminal is not None:
             os.write(self._terminal, data)
             return
@@ -110,6 +115,8 @@ class LocalSession:
         await self._process.stdin.drain()
 
     async def end_input(self) -> None:
+        if self.input_error is not None:
+            raise self.input_error
         if self._terminal is None and self._process.stdin is not None:
             self._process.stdin.close()
 

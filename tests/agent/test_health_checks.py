@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from runrig.errors import NotFound
+from runrig.errors import NotFound, RunrigError, Unavailable
 from runrig.ids import FrameworkId, TaskId
 from runrig.resources import Resources
 from runrig.tasks import CheckKind, Command, Container, HealthCheck, NetworkMode, Port, Reason, TaskSpec
@@ -181,16 +181,30 @@ async def test_a_command_that_hangs_is_ended(checks: HealthChecks, ear: Ear) -> 
 
 
 @pytest.mark.parametrize(
-    "error", [NotFound("task", "t"), LaunchFailed(Reason.RUNTIME_UNAVAILABLE, "the engine is down")]
+    "error",
+    [NotFound("task", "t"), LaunchFailed(Reason.RUNTIME_UNAVAILABLE, "the engine is down"), Unavailable("no warden")],
 )
-async def test_what_is_no_fault_of_the_task_is_no_result(
-    checks: HealthChecks, ear: Ear, error: NotFound | LaunchFailed
-) -> None:
+async def test_what_is_no_fault_of_the_task_is_no_result(checks: HealthChecks, ear: Ear, error: RunrigError) -> None:
     runtime = LocalExec(Path("/"), errors=[error, error])
     checks.watch(task(command("true"), runtime=runtime))
 
     assert await ear.next() == (KEY, 0, True, "")
     assert runtime.errors == []
+
+
+@pytest.mark.parametrize("error, ok", [(BrokenPipeError(), True), (Unavailable("the engine hung up"), None)])
+async def test_a_command_whose_input_cannot_be_closed_does_not_stop_the_check(
+    checks: HealthChecks, ear: Ear, error: Exception, ok: bool | None
+) -> None:
+    runtime = LocalExec(Path("/"))
+    runtime.input_error = error
+    checks.watch(task(command("true"), runtime=runtime))
+    while not runtime.sessions:  # noqa: ASYNC110  (the loop has nothing to tell it)
+        await asyncio.sleep(0)
+    runtime.input_error = None
+
+    assert [(await ear.next())[2] for _ in range(2)] == [True, True]
+    assert len(runtime.sessions) >= (2 if ok else 3)
 
 
 async def test_a_command_that_cannot_start_is_a_failure(checks: HealthChecks, ear: Ear) -> None:

@@ -76,9 +76,7 @@ def test_a_path_that_leads_out_is_refused(tmp_path: Path, path: str) -> None:
         pass
 
 
-@pytest.mark.parametrize(
-    "target", ["/etc/passwd", "../secret", "/proc/self/environ", "/proc/self/cwd", "/"]
-)
+@pytest.mark.parametrize("target", ["/etc/passwd", "../secret", "/proc/self/environ", "/proc/self/cwd", "/"])
 def test_a_link_that_leads_out_is_refused(tmp_path: Path, target: str) -> None:
     (tmp_path / "secret").write_text("of another")
     sandbox = tmp_path / "sandbox"

@@ -343,7 +343,9 @@ async def test_a_signal_is_told_by_the_exit_code(serving: Serving, sandbox: Sand
 async def test_a_terminal_has_a_size_and_can_be_resized(serving: Serving, sandbox: Sandbox) -> None:
     serving.task()
     [runtime] = serving.runtimes.values()
-    async with sandbox.exec(FRAMEWORK, "t", ["sh", "-c", "test -t 0; read x"], tty=True, size=(24, 80)) as session:
+    async with sandbox.exec(
+        FRAMEWORK, "t", ["sh", "-c", "test -t 0 && test $TERM = xterm || exit 1; read x"], tty=True, size=(24, 80)
+    ) as session:
         await session.resize(50, 132)
         await session.write(b"go\n")
         shown = b"".join([data async for _, data in session.output()])
@@ -382,6 +384,17 @@ async def test_an_engine_that_is_down_is_told(serving: Serving, sandbox: Sandbox
 
     with pytest.raises(Unavailable, match="the engine is down"):
         await executed(sandbox, "true")
+
+
+@pytest.mark.parametrize("error", [BrokenPipeError(), Unavailable("the engine hung up")])
+async def test_a_command_that_takes_no_input_tells_how_it_ended(
+    serving: Serving, sandbox: Sandbox, error: Exception
+) -> None:
+    serving.task()
+    [runtime] = serving.runtimes.values()
+    runtime.input_error = error
+
+    assert await executed(sandbox, "sh", "-c", "echo done; exit 3", stdin=b"x") == (3, b"done\n", b"")
 
 
 async def test_no_more_commands_are_executed_than_allowed(tmp_path: Path) -> None:

@@ -1,9 +1,8 @@
 """Agents without runtimes, many in one process: `python -m tests.bench.emulated --master HOST:PORT --agents 1000`.
 
 Each has a stream of its own to the master and speaks the real protocol. A launched task is RUNNING at once, FINISHED
-when the acknowledgement of RUNNING comes, and forgotten with that of FINISHED: two updates and two receipts per task,
-none of which can share an envelope with another of the same task. It writes one JSON line once all are registered, and
-one for each line `count` that it reads.
+after `RUN_S`, and forgotten when FINISHED is acknowledged: two updates per task, in envelopes of their own unless the
+tasks were launched together. It writes one JSON line once all are registered, and one for each line that it reads.
 """
 
 from __future__ import annotations
@@ -19,16 +18,19 @@ from collections.abc import Iterable
 import grpc
 
 from runrig._streams import CHANNEL_OPTIONS
-from runrig._wire import report_to_wire
+from runrig._wire import add_report
 from runrig.agents import AgentInfo, Register
 from runrig.ids import AgentId
 from runrig.resources import Resources
 from runrig.tasks import RuntimeKind, Source, TaskState
-from runrig.v1 import agent_pb2, agent_pb2_grpc, tasks_pb2
+from runrig.v1 import agent_pb2, agent_pb2_grpc
+from runrig.v1.tasks_pb2 import StatusUpdate
 
 Request = agent_pb2.AgentServiceConnectRequest
 Response = agent_pb2.AgentServiceConnectResponse
 
+RUN_S = 0.01
+"""How long a task runs."""
 JOINING_AT_ONCE = 50
 """As many agents register at the same time: with many more gRPC's core fails some connections on a busy machine."""
 
@@ -38,8 +40,8 @@ class Agent:
 
     def __init__(self, number: int, resources: Resources) -> None:
         self.id = f"agent-{number:05}"
-        self.tasks: dict[str, int] = {}
-        """By task that is not over: the number of its latest update."""
+        self.tasks: set[str] = set()
+        """Those whose FINISHED was not acknowledged yet."""
         self.launched = 0
         self.failures = 0
         """Of connections."""
@@ -55,6 +57,8 @@ class Agent:
         )
         self._session = 0
         self._number = 0
+        self._writing = asyncio.Lock()
+        self._later: set[asyncio.Task[None]] = set()
         self._call: grpc.aio.StreamStreamCall[Request, Response] | None = None
 
     async def run(self, channel: grpc.aio.Channel) -> None:
@@ -73,11 +77,9 @@ class Agent:
     async def _serve(self, channel: grpc.aio.Channel) -> None:
         call = self._call = agent_pb2_grpc.AgentServiceStub(channel).Connect()
         assert call is not None
-        await self._write([report_to_wire(Register(self._info, self._session, epoch=0))])
+        await self._write(_registration(Register(self._info, self._session, epoch=0)))
         while isinstance(envelope := await call.read(), Response):
-            reports = list(self._heard(envelope.commands))
-            if reports:
-                await self._write(reports)
+            await self._heard(envelope.commands)
 
     async def keep_alive(self, now: float) -> None:
         """Write an empty envelope if none was written for the time that the master asks for."""
@@ -85,47 +87,63 @@ class Agent:
             await self._write([])
 
     async def _write(self, reports: list[agent_pb2.AgentReport]) -> None:
-        assert self._call is not None
-        self._number += 1
-        self.written_at = time.monotonic()
-        await self._call.write(Request(number=self._number, reports=reports))
+        async with self._writing:
+            assert self._call is not None
+            self._number += 1
+            self.written_at = time.monotonic()
+            await self._call.write(Request(number=self._number, reports=reports))
 
-    def _heard(self, commands: Iterable[agent_pb2.AgentCommand]) -> Iterable[agent_pb2.AgentReport]:
+    async def _heard(self, commands: Iterable[agent_pb2.AgentCommand]) -> None:
         for command in commands:
             kind = command.WhichOneof("command")
             if kind == "launch":
-                launch = command.launch
-                for task in launch.tasks:
-                    self.launched += 1
-                    yield self._update(launch.framework_id, task.task_id, 1, TaskState.TASK_RUNNING)
+                await self._launch(command.launch)
             elif kind == "acknowledge":
                 receipt = command.acknowledge
-                if self.tasks.get(receipt.task_id) != receipt.number:
-                    continue
-                if receipt.number == 1:
-                    yield self._update(receipt.framework_id, receipt.task_id, 2, TaskState.TASK_FINISHED)
-                else:
-                    del self.tasks[receipt.task_id]
+                if receipt.number == 2:
+                    self.tasks.discard(receipt.task_id)
             elif kind == "registered":
                 self.heartbeat_s = command.registered.heartbeat_ms / 1000
                 self.joined.set()
 
-    def _update(self, framework_id: str, task_id: str, number: int, state: TaskState) -> agent_pb2.AgentReport:
-        self.tasks[task_id] = number
-        return agent_pb2.AgentReport(
-            update=tasks_pb2.StatusUpdate(
-                framework_id=framework_id,
-                task_id=task_id,
-                agent_id=self.id,
-                number=number,
-                state=state.value,  # type: ignore[arg-type]
-                source=Source.AGENT.value,  # type: ignore[arg-type]
-                at_unix_ms=int(time.time() * 1000),
-                runtime=RuntimeKind.PROCESS.value,  # type: ignore[arg-type]
-                pid=4711,
-                message="exited with status 0" if number == 2 else "",
-            )
+    async def _launch(self, launch: agent_pb2.Launch) -> None:
+        task_ids = [task.task_id for task in launch.tasks]
+        self.launched += len(task_ids)
+        self.tasks.update(task_ids)
+        await self._write(self._updates(launch.framework_id, task_ids, 1, TaskState.TASK_RUNNING, ""))
+        finished = self._updates(launch.framework_id, task_ids, 2, TaskState.TASK_FINISHED, "exited with status 0")
+        asyncio.get_running_loop().call_later(RUN_S, self._write_later, finished)
+
+    def _write_later(self, reports: list[agent_pb2.AgentReport]) -> None:
+        task = asyncio.create_task(self._write(reports))
+        self._later.add(task)
+        task.add_done_callback(self._later.discard)
+
+    def _updates(
+        self, framework_id: str, task_ids: list[str], number: int, state: TaskState, message: str
+    ) -> list[agent_pb2.AgentReport]:
+        common = StatusUpdate(
+            framework_id=framework_id,
+            agent_id=self.id,
+            number=number,
+            state=state.value,  # type: ignore[arg-type]
+            source=Source.AGENT.value,  # type: ignore[arg-type]
+            at_unix_ms=int(time.time() * 1000),
+            runtime=RuntimeKind.PROCESS.value,  # type: ignore[arg-type]
+            pid=4711,
+            message=message,
         )
+        reports = []
+        for task_id in task_ids:
+            common.task_id = task_id
+            reports.append(agent_pb2.AgentReport(update=common))
+        return reports
+
+
+def _registration(report: Register) -> list[agent_pb2.AgentReport]:
+    envelope = Request()
+    add_report(envelope, report)
+    return list(envelope.reports)
 
 
 async def _main(master: str, agents: list[Agent], connections: int) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import grpc
 
-from runrig._wire import order_to_wire, report_from_wire
+from runrig._wire import add_order, report_from_wire
 from runrig.agents import (
     AcknowledgeUpdate,
     KillTask,
@@ -130,6 +130,7 @@ class FakeMaster(agent_pb2_grpc.AgentServiceServicer):
             while not self._orders.empty():
                 orders.append(self._orders.get_nowait())
             number += 1
-            await context.write(
-                Response(number=number, epoch=self.epoch, commands=[order_to_wire(order) for order in orders])
-            )
+            envelope = Response(number=number, epoch=self.epoch)
+            for order in orders:
+                add_order(envelope, order)
+            await context.write(envelope)

@@ -14,7 +14,7 @@ import pytest
 from tests.house.tree import ROOT, SDK, pyproject
 
 # The public modules of the SDK that may act. All others are vocabulary, and pure.
-ACTING = {"cli", "framework", "sandbox", "store", "testing", "v1"}
+ACTING = {"cli", "framework", "logs", "sandbox", "serving", "store", "testing", "v1"}
 
 INNOCENT = {
     "runrig/__init__.py": "from runrig.framework import run",

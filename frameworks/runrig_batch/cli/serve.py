@@ -47,6 +47,7 @@ from runrig_batch.settings import ApiSettings, Settings
 @click.option("--name", default="batch", show_default=True, help="Its name at the master.")
 @click.option("--failover-timeout", default="7d", show_default=True, help="How long its tasks run on without it.")
 @click.option("--unreachable-grace", default="60s", show_default=True, help="When a task out of reach is replaced.")
+@click.option("--log-format", type=click.Choice(["auto", "text", "json"]), default="auto", show_default=True)
 @click.option(
     "--retained-jobs", default=1000, show_default=True, type=click.IntRange(min=1), help="Ended jobs to keep."
 )
@@ -61,17 +62,20 @@ def serve(
     failover_timeout: str,
     unreachable_grace: str,
     retained_jobs: int,
+    log_format: str,
 ) -> None:
     """Run the batch framework: it takes jobs over HTTP and runs their tasks on the cluster.
 
     Stop it with Ctrl-C or SIGTERM whenever you like: tasks run on, and with the same --data-dir it takes them
     up again.
     """
-    from runrig_batch.guard import is_loopback
+    from runrig.logs import configure_logs
+    from runrig.serving import is_loopback, split_address
     from runrig_batch.server import serve as serve_forever
 
-    host, port = _address("--listen", listen)
-    if not allow_remote and not is_loopback(host):
+    configure_logs(log_format)
+    host, port = split_address("--listen", listen)
+    if not allow_remote and not is_loopback(listen):
         raise InvalidInput("--listen", listen, "an address of this machine only, or any with --allow-remote")
     roles = tuple(checked_role("--role", each) for each in role)
     settings = Settings(
@@ -85,10 +89,3 @@ def serve(
     grace_s = parse_ms("--unreachable-grace", unreachable_grace, 365 * 86_400_000) / 1000
     limits = replace(settings.limits, roles=roles, unreachable_grace_s=grace_s, retained_jobs=retained_jobs)
     asyncio.run(serve_forever(replace(settings, limits=limits), lambda url: hint(f"batch framework at {url}")))
-
-
-def _address(field: str, text: str) -> tuple[str, int]:
-    host, separator, port = text.rpartition(":")
-    if not separator or not port.isdecimal() or int(port) > 65535:
-        raise InvalidInput(field, text, "host:port, such as 127.0.0.1:8090")
-    return host.strip("[]"), int(port)

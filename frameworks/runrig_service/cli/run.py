@@ -45,6 +45,7 @@ from runrig.ids import checked_role
     show_default=True,
     help="How long the cluster keeps its tasks when it is gone.",
 )
+@click.option("--log-format", type=click.Choice(["auto", "text", "json"]), default="auto", show_default=True)
 @click.option("--hostname", default="localhost", show_default=True, help="Its name in /v2/leader and /v2/info.")
 def run(
     master: str,
@@ -55,19 +56,20 @@ def run(
     name: str,
     failover_timeout: float,
     hostname: str,
+    log_format: str,
 ) -> None:
     """Run the service framework until it is told to end (SIGTERM, Ctrl-C). Apps run on meanwhile.
 
     Example: runrig service run --master 127.0.0.1:5055 --data-dir service-data
     """
-    from runrig_service.guard import is_of_this_machine
+    from runrig.logs import configure_logs
+    from runrig.serving import is_loopback, split_address
     from runrig_service.process import run_service
     from runrig_service.settings import ApiSettings, Settings
 
-    host, _, port = listen.rpartition(":")
-    if not host or not port.isdecimal():
-        raise InvalidInput("--listen", listen, "host:port, such as 127.0.0.1:8080")
-    if not allow_remote and not is_of_this_machine(host):
+    configure_logs(log_format)
+    host, port = split_address("--listen", listen)
+    if not allow_remote and not is_loopback(listen):
         raise InvalidInput("--listen", listen, "an address of this machine only, or any with --allow-remote")
     settings = Settings(
         data_dir=data_dir,
@@ -75,6 +77,6 @@ def run(
         name=name,
         roles=tuple(checked_role("--role", role) for role in roles),
         failover_timeout_ms=round(failover_timeout * 1000),
-        api=ApiSettings(host=host.strip("[]"), port=int(port), hostname=hostname),
+        api=ApiSettings(host=host, port=port, hostname=hostname),
     )
     asyncio.run(run_service(settings, lambda url: hint(f"service framework on {url}")))

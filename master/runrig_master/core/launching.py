@@ -171,9 +171,8 @@ def _task_problem(
             Reason.INVALID_TASK,
             "resources: nothing is asked; allowed: some cpu, memory or another resource",
         )
-    short = left.shortfall(task.resources)
-    if short:
-        text = ", ".join(f"{name} by {amount}" for name, amount in short.items())
+    if not left.contains(task.resources):
+        text = ", ".join(f"{name} by {amount}" for name, amount in left.shortfall(task.resources).items())
         return Reason.INVALID_TASK, f"resources: what the offers have left is short of {text}"
     if cluster.tasks_alive + len(used_ids) >= cluster.settings.max_tasks:
         return (

@@ -319,8 +319,8 @@ class Master:
                 self.cluster.tell(offers[0].framework, OffersMade(tuple(described(offer) for offer in batch)))
 
 
-OFFERS_PER_MESSAGE = 1000
-"""Keeps a message of offers below 1 MiB with ordinary attributes."""
+OFFERS_PER_MESSAGE = 100
+"""Keeps a message of offers below 4 MiB with any attributes, below 50 KiB with ordinary ones."""
 
 
 def _name(call: Call) -> str:

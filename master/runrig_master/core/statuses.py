@@ -29,10 +29,11 @@ def update_came(cluster: Cluster, agent: Agent, update: StatusUpdate) -> None:
 
 
 def _apply(cluster: Cluster, task: Task, update: StatusUpdate) -> None:
-    if update.number not in {kept.number for kept in task.unacknowledged}:
+    is_new = update.number > task.latest
+    if is_new or all(kept.number != update.number for kept in task.unacknowledged):
         task.unacknowledged.append(update)
         del task.unacknowledged[: -cluster.settings.unacknowledged_per_task]
-    if update.number <= task.latest:
+    if not is_new:
         return
     task.latest = update.number
     if task.state.is_terminal:

@@ -12,20 +12,23 @@ from runrig._wire.common import (
     resources_from_wire,
     resources_to_wire,
 )
-from runrig._wire.news import refusal_from_wire, refusal_to_wire
+from runrig._wire.news import fill_refusal, refusal_from_wire
 from runrig._wire.tasks import (
     REASONS,
     ForwardedTask,
+    fill_launchable,
+    fill_update,
     grace_from_wire,
-    launchable_to_wire,
     update_from_wire,
     update_to_wire,
 )
 from runrig.errors import InvalidInput, ProtocolError
 from runrig.ids import AgentId, FrameworkId, Role, TaskId, checked_id
 from runrig.resources import checked_resources
-from runrig.tasks import Reason, RuntimeKind, StatusUpdate
+from runrig.tasks import Reason, RuntimeKind, StatusUpdate, checked_labels
 from runrig.v1 import agent_pb2
+
+MAX_ATTRIBUTE_CHARACTERS = 16_384
 
 
 def agent_to_wire(agent: agents.AgentInfo) -> agent_pb2.AgentInfo:
@@ -52,18 +55,26 @@ def agent_from_wire(message: agent_pb2.AgentInfo) -> agents.AgentInfo:
         resources=checked_resources("agent.resources", resources_from_wire(message.resources)),
         address=message.address,
         http_address=message.http_address,
-        attributes=attributes_from_wire(message.attributes),
+        attributes=_checked_attributes(attributes_from_wire(message.attributes)),
         runtimes=tuple(enum_from_wire(RuntimeKind, "agent.runtimes", item) for item in message.runtimes),
         version=message.version,
     )
 
 
-def report_to_wire(report: agents.Report) -> agent_pb2.AgentReport:
-    """Build the message of an agent's report."""
-    message = agent_pb2.AgentReport()
+def _checked_attributes(attributes: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
+    """Every offer of the agent carries them: a message of offers must stay within what a receiver takes."""
+    together = sum(len(name) + len(value) for name, value in checked_labels("agent.attributes", attributes))
+    if together > MAX_ATTRIBUTE_CHARACTERS:
+        raise InvalidInput("agent.attributes", together, f"at most {MAX_ATTRIBUTE_CHARACTERS} characters together")
+    return attributes
+
+
+def add_report(envelope: agent_pb2.AgentServiceConnectRequest, report: agents.Report) -> int:
+    """Put an agent's report into an envelope; return by how many bytes it has grown."""
+    message = envelope.reports.add()
     match report:
         case StatusUpdate():
-            message.update.CopyFrom(update_to_wire(report))
+            fill_update(message.update, report)
         case agents.Register():
             message.register.agent.CopyFrom(agent_to_wire(report.agent))
             message.register.session = report.session
@@ -74,7 +85,7 @@ def report_to_wire(report: agents.Report) -> agent_pb2.AgentReport:
         case agents.TaskNotHere():
             message.task_unknown.framework_id = report.framework_id
             message.task_unknown.task_id = report.task_id
-    return message
+    return message.ByteSize()
 
 
 def report_from_wire(message: agent_pb2.AgentReport) -> agents.Report:
@@ -99,20 +110,17 @@ def report_from_wire(message: agent_pb2.AgentReport) -> agents.Report:
             raise InvalidInput("report", "unset", "register, update, changed, task_unknown")
 
 
-def order_to_wire(order: agents.Order) -> agent_pb2.AgentCommand:
-    """Build the message of the master's order."""
-    message = agent_pb2.AgentCommand()
+def add_order(envelope: agent_pb2.AgentServiceConnectResponse, order: agents.Order) -> int:
+    """Put the master's order into an envelope; return by how many bytes it has grown."""
+    message = envelope.commands.add()
     match order:
         case agents.Launch():
-            message.launch.framework_id = order.framework_id
-            message.launch.framework_name = order.framework_name
-            message.launch.role = order.role
-            message.launch.tasks.extend(launchable_to_wire(task) for task in order.tasks)
-            message.launch.is_task_group = order.is_group
+            _fill_launch(message.launch, order)
         case agents.AcknowledgeUpdate():
-            message.acknowledge.framework_id = order.framework_id
-            message.acknowledge.task_id = order.task_id
-            message.acknowledge.number = order.number
+            receipt = message.acknowledge
+            receipt.framework_id = order.framework_id
+            receipt.task_id = order.task_id
+            receipt.number = order.number
         case agents.KillTask():
             message.kill.framework_id = order.framework_id
             message.kill.task_id = order.task_id
@@ -126,8 +134,17 @@ def order_to_wire(order: agents.Order) -> agent_pb2.AgentCommand:
             message.registered.silence_timeout_ms = order.silence_timeout_ms
             message.registered.heartbeat_ms = order.heartbeat_ms
         case offers.StreamRefused():
-            message.refusal.CopyFrom(refusal_to_wire(order))
-    return message
+            fill_refusal(message.refusal, order)
+    return message.ByteSize()
+
+
+def _fill_launch(message: agent_pb2.Launch, order: agents.Launch) -> None:
+    message.framework_id = order.framework_id
+    message.framework_name = order.framework_name
+    message.role = order.role
+    message.is_task_group = order.is_group
+    for task in order.tasks:
+        fill_launchable(message.tasks.add(), task)
 
 
 def order_from_wire(message: agent_pb2.AgentCommand) -> agents.Order:

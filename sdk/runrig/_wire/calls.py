@@ -12,7 +12,7 @@ from runrig._wire.common import (
     resources_from_wire,
     resources_to_wire,
 )
-from runrig._wire.tasks import ForwardedTask, grace_from_wire, launchable_to_wire
+from runrig._wire.tasks import ForwardedTask, fill_launchable, grace_from_wire
 from runrig.constraints import Constraint, Operator
 from runrig.demand import Demand, Placement
 from runrig.errors import InvalidInput
@@ -21,9 +21,9 @@ from runrig.resources import checked_resources
 from runrig.v1 import scheduler_pb2
 
 
-def call_to_wire(call: offers.Call) -> scheduler_pb2.SchedulerCall:
-    """Build the message of a scheduler's call."""
-    message = scheduler_pb2.SchedulerCall()
+def add_call(envelope: scheduler_pb2.SchedulerServiceConnectRequest, call: offers.Call) -> int:
+    """Put a scheduler's call into an envelope; return by how many bytes it has grown."""
+    message = envelope.calls.add()
     match call:
         case offers.Subscribe():
             message.subscribe.framework.CopyFrom(framework_to_wire(call.framework))
@@ -47,10 +47,9 @@ def call_to_wire(call: offers.Call) -> scheduler_pb2.SchedulerCall:
                 message.kill.kill_policy.grace_ms = call.grace_ms
         case offers.Acknowledge():
             message.acknowledge.SetInParent()
+            receipts = message.acknowledge.acknowledgements
             for receipt in call.acknowledgements:
-                message.acknowledge.acknowledgements.add(
-                    task_id=receipt.task_id, agent_id=receipt.agent_id, number=receipt.number
-                )
+                receipts.add(task_id=receipt.task_id, agent_id=receipt.agent_id, number=receipt.number)
         case offers.Reconcile():
             message.reconcile.SetInParent()
             for task in call.tasks:
@@ -62,7 +61,7 @@ def call_to_wire(call: offers.Call) -> scheduler_pb2.SchedulerCall:
             message.update_framework.framework.CopyFrom(framework_to_wire(call.framework))
         case offers.Teardown():
             message.teardown.SetInParent()
-    return message
+    return message.ByteSize()
 
 
 def call_from_wire(message: scheduler_pb2.SchedulerCall) -> offers.Call:
@@ -146,11 +145,10 @@ def _accept_to_wire(accept: offers.Accept, message: scheduler_pb2.Accept) -> Non
     for group in accept.groups:
         target = message.groups.add(agent_id=group.agent_id, offer_ids=group.offer_ids)
         for operation in group.operations:
-            tasks = [launchable_to_wire(task) for task in operation.tasks]
-            if operation.is_group:
-                target.operations.add(launch_task_group=scheduler_pb2.LaunchTaskGroup(tasks=tasks))
-            else:
-                target.operations.add(launch=scheduler_pb2.LaunchTasks(tasks=tasks))
+            launch = target.operations.add()
+            tasks = launch.launch_task_group.tasks if operation.is_group else launch.launch.tasks
+            for task in operation.tasks:
+                fill_launchable(tasks.add(), task)
 
 
 def _accept_from_wire(message: scheduler_pb2.Accept) -> offers.Accept:

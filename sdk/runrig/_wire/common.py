@@ -16,17 +16,21 @@ Pairs = tuple[tuple[str, str], ...]
 
 def resources_to_wire(resources: Resources) -> resources_pb2.Resources:
     """Build the message of `resources`."""
-    message = resources_pb2.Resources(
-        cpu_millis=resources.cpu_millis,
-        mem_mib=resources.mem_mib,
-        disk_mib=resources.disk_mib,
-        gpus=resources.gpus,
-    )
+    message = resources_pb2.Resources()
+    fill_resources(message, resources)
+    return message
+
+
+def fill_resources(message: resources_pb2.Resources, resources: Resources) -> None:
+    """Write `resources` into their message."""
+    message.cpu_millis = resources.cpu_millis
+    message.mem_mib = resources.mem_mib
+    message.disk_mib = resources.disk_mib
+    message.gpus = resources.gpus
     for begin, end in resources.ports:
         message.ports.add(begin=begin, end=end)
     for name, amount in resources.custom:
         message.custom.add(name=name, amount_millis=amount)
-    return message
 
 
 def resources_from_wire(message: resources_pb2.Resources) -> Resources:

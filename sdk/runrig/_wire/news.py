@@ -6,26 +6,26 @@ from runrig import offers
 from runrig._wire.calls import references_from_wire
 from runrig._wire.common import (
     attributes_from_wire,
-    attributes_to_wire,
     enum_from_wire,
+    fill_resources,
     resources_from_wire,
-    resources_to_wire,
 )
-from runrig._wire.tasks import update_from_wire, update_to_wire
+from runrig._wire.tasks import fill_update, update_from_wire
 from runrig.errors import ProtocolError
 from runrig.ids import AgentId, FrameworkId, OfferId, Role
 from runrig.tasks import RuntimeKind
 from runrig.v1 import scheduler_pb2
 
 
-def news_to_wire(news: offers.News) -> scheduler_pb2.SchedulerEvent:
-    """Build the message of the master's news."""
-    message = scheduler_pb2.SchedulerEvent()
+def add_news(envelope: scheduler_pb2.SchedulerServiceConnectResponse, news: offers.News) -> int:
+    """Put the master's news into an envelope; return by how many bytes it has grown."""
+    if isinstance(news, offers.TasksUpdated):
+        return _add_updates(envelope, news)
+    message = envelope.events.add()
     match news:
-        case offers.TasksUpdated():
-            message.updates.updates.extend(update_to_wire(update) for update in news.updates)
         case offers.OffersMade():
-            message.offers.offers.extend(_offer_to_wire(offer) for offer in news.offers)
+            for offer in news.offers:
+                _fill_offer(message.offers.offers.add(), offer)
         case offers.OffersRescinded():
             message.rescind.offer_ids.extend(news.offer_ids)
             message.rescind.reason = news.reason.value  # type: ignore[assignment]
@@ -39,11 +39,23 @@ def news_to_wire(news: offers.News) -> scheduler_pb2.SchedulerEvent:
             message.subscribed.heartbeat_ms = news.heartbeat_ms
             message.subscribed.offer_timeout_ms = news.offer_timeout_ms
         case offers.StreamRefused():
-            message.refusal.CopyFrom(refusal_to_wire(news))
+            fill_refusal(message.refusal, news)
         case offers.CallRefused():
             message.call_refused.call = news.call
             message.call_refused.message = news.message
-    return message
+    return message.ByteSize()
+
+
+def _add_updates(envelope: scheduler_pb2.SchedulerServiceConnectResponse, news: offers.TasksUpdated) -> int:
+    """Join updates to those that the envelope ends with: one event each would cost as much again as the update."""
+    events = envelope.events
+    updates = (events[-1] if events and events[-1].HasField("updates") else events.add()).updates.updates
+    size = 0
+    for update in news.updates:
+        message = updates.add()
+        fill_update(message, update)
+        size += message.ByteSize()
+    return size
 
 
 def news_from_wire(message: scheduler_pb2.SchedulerEvent) -> offers.News:
@@ -76,18 +88,17 @@ def news_from_wire(message: scheduler_pb2.SchedulerEvent) -> offers.News:
             raise ProtocolError("the master sent an event that this version does not know; upgrade the framework")
 
 
-def _offer_to_wire(offer: offers.Offer) -> scheduler_pb2.Offer:
-    return scheduler_pb2.Offer(
-        offer_id=offer.offer_id,
-        agent_id=offer.agent_id,
-        hostname=offer.hostname,
-        role=offer.role,
-        resources=resources_to_wire(offer.resources),
-        attributes=attributes_to_wire(offer.attributes),
-        gang_id=offer.gang_id,
-        agent_address=offer.agent_address,
-        runtimes=[kind.value for kind in offer.runtimes],  # type: ignore[misc]
-    )
+def _fill_offer(message: scheduler_pb2.Offer, offer: offers.Offer) -> None:
+    message.offer_id = offer.offer_id
+    message.agent_id = offer.agent_id
+    message.hostname = offer.hostname
+    message.role = offer.role
+    fill_resources(message.resources, offer.resources)
+    for name, value in offer.attributes:
+        message.attributes.add(name=name, value=value)
+    message.gang_id = offer.gang_id
+    message.agent_address = offer.agent_address
+    message.runtimes.extend(offer.runtimes)  # type: ignore[arg-type]
 
 
 def _offer_from_wire(message: scheduler_pb2.Offer) -> offers.Offer:
@@ -104,13 +115,11 @@ def _offer_from_wire(message: scheduler_pb2.Offer) -> offers.Offer:
     )
 
 
-def refusal_to_wire(refusal: offers.StreamRefused) -> scheduler_pb2.Refusal:
-    """Build the message that ends a stream."""
-    return scheduler_pb2.Refusal(
-        code=refusal.code.value,  # type: ignore[arg-type]
-        message=refusal.message,
-        leader=refusal.leader,
-    )
+def fill_refusal(message: scheduler_pb2.Refusal, refusal: offers.StreamRefused) -> None:
+    """Write why a stream ends into its message."""
+    message.code = refusal.code.value  # type: ignore[assignment]
+    message.message = refusal.message
+    message.leader = refusal.leader
 
 
 def refusal_from_wire(message: scheduler_pb2.Refusal) -> offers.StreamRefused:

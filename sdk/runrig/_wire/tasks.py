@@ -6,10 +6,10 @@ from dataclasses import replace
 
 from runrig._wire.common import (
     enum_from_wire,
+    fill_resources,
     labels_from_wire,
     labels_to_wire,
     resources_from_wire,
-    resources_to_wire,
 )
 from runrig.errors import InvalidInput
 from runrig.ids import AgentId, FrameworkId, TaskId
@@ -47,25 +47,31 @@ class ForwardedTask:
         self.labels = labels_from_wire(body.labels)
 
 
-def launchable_to_wire(task: LaunchableTask) -> tasks_pb2.TaskSpec:
-    """Return the received message of a forwarded task, or build that of a TaskSpec."""
+def fill_launchable(message: tasks_pb2.TaskSpec, task: LaunchableTask) -> None:
+    """Write a task into its message: a forwarded one as it was received."""
     if isinstance(task, ForwardedTask):
-        return task.body
+        message.CopyFrom(task.body)
+        return
     assert isinstance(task, TaskSpec), f"{type(task)} is neither ForwardedTask nor TaskSpec"
-    return task_to_wire(task)
+    _fill_task(message, task)
 
 
 def task_to_wire(task: TaskSpec) -> tasks_pb2.TaskSpec:
     """Build the message of a task."""
-    message = tasks_pb2.TaskSpec(
-        task_id=task.task_id,
-        name=task.name,
-        resources=resources_to_wire(task.resources),
-        labels=labels_to_wire(task.labels),
-        runtime=task.runtime.value,  # type: ignore[arg-type]
-        max_run_ms=task.max_run_ms,
-        data=task.data,
-    )
+    message = tasks_pb2.TaskSpec()
+    _fill_task(message, task)
+    return message
+
+
+def _fill_task(message: tasks_pb2.TaskSpec, task: TaskSpec) -> None:
+    message.task_id = task.task_id
+    message.name = task.name
+    fill_resources(message.resources, task.resources)
+    for name, value in task.labels:
+        message.labels.add(name=name, value=value)
+    message.runtime = task.runtime.value  # type: ignore[assignment]
+    message.max_run_ms = task.max_run_ms
+    message.data = task.data
     if task.limits != Limits():
         message.limits.cpu_millis = task.limits.cpu_millis
         message.limits.mem_mib = task.limits.mem_mib
@@ -95,7 +101,6 @@ def task_to_wire(task: TaskSpec) -> tasks_pb2.TaskSpec:
     if task.kill_grace_ms is not None:
         message.kill_policy.grace_ms = task.kill_grace_ms
     message.health_checks.extend(_check_to_wire(check) for check in task.health_checks)
-    return message
 
 
 def task_from_wire(message: tasks_pb2.TaskSpec, field: str = "task") -> TaskSpec:
@@ -233,23 +238,36 @@ def _checked_thing_from_wire(field: str, message: tasks_pb2.HealthCheck) -> Heal
 
 def update_to_wire(update: StatusUpdate) -> tasks_pb2.StatusUpdate:
     """Build the message of a status update."""
-    return tasks_pb2.StatusUpdate(
-        framework_id=update.framework_id,
-        task_id=update.task_id,
-        agent_id=update.agent_id,
-        number=update.number,
-        state=update.state.value,  # type: ignore[arg-type]
-        reason=update.reason.value,  # type: ignore[arg-type]
-        source=update.source.value,  # type: ignore[arg-type]
-        message=update.message,
-        at_unix_ms=update.at_unix_ms,
-        healthy=update.healthy,
-        exit_code=update.exit_code,
-        runtime=update.runtime.value,  # type: ignore[arg-type]
-        container_id=update.container_id,
-        pid=update.pid,
-        address=update.address,
-    )
+    message = tasks_pb2.StatusUpdate()
+    fill_update(message, update)
+    return message
+
+
+def fill_update(message: tasks_pb2.StatusUpdate, update: StatusUpdate) -> None:
+    """Write a status update into its message. The hottest mapping of all: what is unset is not written."""
+    message.framework_id = update.framework_id
+    message.task_id = update.task_id
+    message.agent_id = update.agent_id
+    message.number = update.number
+    message.state = update.state  # type: ignore[assignment]
+    message.source = update.source  # type: ignore[assignment]
+    message.at_unix_ms = update.at_unix_ms
+    if update.reason:
+        message.reason = update.reason  # type: ignore[assignment]
+    if update.message:
+        message.message = update.message
+    if update.healthy is not None:
+        message.healthy = update.healthy
+    if update.exit_code is not None:
+        message.exit_code = update.exit_code
+    if update.runtime:
+        message.runtime = update.runtime  # type: ignore[assignment]
+    if update.container_id:
+        message.container_id = update.container_id
+    if update.pid:
+        message.pid = update.pid
+    if update.address:
+        message.address = update.address
 
 
 def update_from_wire(message: tasks_pb2.StatusUpdate) -> StatusUpdate:

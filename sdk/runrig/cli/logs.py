@@ -13,6 +13,7 @@ from runrig.cli.operator import ask
 from runrig.cli.output import hint
 from runrig.cli.settings import master_option
 from runrig.errors import Conflict
+from runrig.tasks import TaskState
 
 if TYPE_CHECKING:
     from runrig.cli.grpc_operator import Operator
@@ -47,7 +48,9 @@ def logs(task: str, follow: bool, tail_lines: int | None, stream: Stream | None,
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return
     if not has_output and tail_lines != 0:
-        hint(f"{found.id} has written nothing" + ("" if follow else " yet; -f waits for more"))
+        state = TaskState.__members__.get(found.state, TaskState.TASK_UNKNOWN)
+        may_write = not follow and not state.is_terminal
+        hint(f"{found.id} has written nothing" + (" yet; -f waits for more" if may_write else ""))
 
 
 def find_task(master: str, task: str, framework: str) -> TaskView:
