@@ -20,7 +20,7 @@ INNOCENT = {
     "runrig/__init__.py": "from runrig.framework import run",
     "runrig/resources.py": "import dataclasses",
     "runrig/framework.py": "import asyncio, runrig.resources, runrig._wire_tasks, runrig._grpc_session",
-    "runrig/wants.py": "import runrig.framework",
+    "runrig/wants.py": "import runrig.resources",
     "runrig/_wire_tasks.py": "import runrig.v1.tasks_pb2",
     "runrig/_grpc_session.py": "import grpc, runrig.v1.tasks_pb2",
     "runrig/v1/__init__.py": "",
