@@ -106,9 +106,11 @@ class Loop:
             raise error
 
     async def run(self) -> None:
-        """Turn until cancelled. A failure of the store or of the core ends it, and with it the process."""
+        """Turn until cancelled, at first for what the core has to say of itself.
+
+        A failure of the store or of the core ends it, and with it the process.
+        """
         while True:
-            await self._wait()
             started = time.perf_counter()
             commands = self._turn()
             self.turn_seconds += time.perf_counter() - started
@@ -116,6 +118,7 @@ class Loop:
             await self._carry_out(commands)
             if self.master.cluster.touched:
                 self.turned()
+            await self._wait()
 
     async def _wait(self) -> None:
         if self._events:

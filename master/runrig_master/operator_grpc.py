@@ -72,7 +72,7 @@ class OperatorService(operator_pb2_grpc.OperatorServiceServicer):
             cluster_id=self._cluster.id,
             epoch=self._cluster.epoch,
             version=importlib.metadata.version("runrig"),
-            leader=self._settings.advertise or self._settings.listen,
+            leader=self._settings.advertise,
             started_at_unix_ms=int(self._started_at * 1000),
             agents=sum(agent.presence is not Presence.GONE for agent in agents),
             agents_recovering=sum(agent.presence is Presence.RECOVERING for agent in agents),

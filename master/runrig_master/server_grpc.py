@@ -7,13 +7,14 @@ import gc
 import signal
 import uuid
 from collections.abc import Callable
+from dataclasses import replace
 
 import grpc
 import structlog
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from runrig._streams import CHANNEL_OPTIONS
+from runrig._streams import SERVER_OPTIONS
 from runrig.errors import Unavailable
 from runrig.serving import serving_http
 from runrig.v1 import agent_pb2_grpc, operator_pb2_grpc, scheduler_pb2_grpc
@@ -80,23 +81,25 @@ async def _restored(store: Store, term: Term, settings: MasterSettings) -> Loop:
 
 
 async def _grpc_server(loop: Loop, settings: MasterSettings) -> tuple[grpc.aio.Server, str]:
-    server = grpc.aio.server(options=[*CHANNEL_OPTIONS, ("grpc.so_reuseport", 0)])
-    agent_pb2_grpc.add_AgentServiceServicer_to_server(AgentService(loop, settings), server)
-    scheduler_pb2_grpc.add_SchedulerServiceServicer_to_server(SchedulerService(loop, settings), server)
-    operator_pb2_grpc.add_OperatorServiceServicer_to_server(OperatorService(loop, settings), server)
-    answers = health.aio.HealthServicer()
-    health_pb2_grpc.add_HealthServicer_to_server(answers, server)
-    reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
+    server = grpc.aio.server(options=SERVER_OPTIONS)
     try:
         port = server.add_insecure_port(settings.listen)
     except RuntimeError:
         port = 0
     if port == 0:
         raise Unavailable(f"{settings.listen} for gRPC of the master cannot be used: is another program there?")
+    address = f"{settings.listen.rpartition(':')[0]}:{port}"
+    settings = replace(settings, advertise=settings.advertise or address)
+    agent_pb2_grpc.add_AgentServiceServicer_to_server(AgentService(loop, settings), server)
+    scheduler_pb2_grpc.add_SchedulerServiceServicer_to_server(SchedulerService(loop, settings), server)
+    operator_pb2_grpc.add_OperatorServiceServicer_to_server(OperatorService(loop, settings), server)
+    answers = health.aio.HealthServicer()
+    health_pb2_grpc.add_HealthServicer_to_server(answers, server)
+    reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
     await server.start()
     for service in ("", *SERVICES):
         await answers.set(service, health_pb2.HealthCheckResponse.SERVING)
-    return server, f"{settings.listen.rpartition(':')[0]}:{port}"
+    return server, address
 
 
 async def _until_stopped(turning: asyncio.Task[None]) -> None:

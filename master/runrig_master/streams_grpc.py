@@ -10,6 +10,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 import grpc
 import structlog
+from google.protobuf.message import DecodeError
 
 from runrig._streams import Numbering, Outbox, write_envelopes
 from runrig.agents import Order
@@ -19,6 +20,9 @@ from runrig_master.core.events import Event, StreamId
 from runrig_master.loop import Ends, Loop
 
 log = structlog.get_logger()
+
+EVENTS_AT_ONCE = 1_000
+"""Of one envelope, before the reader looks whether there is room for more: an envelope may hold millions."""
 
 
 class ReceivedEnvelope(Protocol):
@@ -73,6 +77,7 @@ class ServedStream(Generic[Incoming, Outgoing]):
         self._silence_s = silence_s
         self._outbox: Outbox[Order | News, Outgoing] = Outbox(outbox_items, self._envelope, dialect.add)
         self._numbering = Numbering()
+        self._is_closing = False
         self._ended: asyncio.Future[tuple[grpc.StatusCode, str] | None]
         self._ended = asyncio.get_running_loop().create_future()
         self._last_heard = time.monotonic()
@@ -80,6 +85,8 @@ class ServedStream(Generic[Incoming, Outgoing]):
 
     def send(self, item: Order | News) -> None:
         """Queue an item; a receiver that is too slow is cut off."""
+        if self._is_closing:
+            return
         try:
             self._outbox.put(item, self._dialect.linger_s(item))
         except TooSlow as error:
@@ -88,6 +95,7 @@ class ServedStream(Generic[Incoming, Outgoing]):
     def close(self, refusal: StreamRefused) -> None:
         """Tell why, then end the stream."""
         self.send(refusal)
+        self._is_closing = True
         self._outbox.close()
 
     def _envelope(self) -> Outgoing:
@@ -110,7 +118,8 @@ class ServedStream(Generic[Incoming, Outgoing]):
         finally:
             for task in (reader, writer, silence):
                 task.cancel()
-            await asyncio.gather(reader, writer, silence, return_exceptions=True)
+            for result in await asyncio.gather(reader, writer, silence, return_exceptions=True):
+                self._note_failure(result)
             self._loop.forget_stream(self.id)
             heard_ago = time.monotonic() - self._last_heard
             self._loop.tell(self._dialect.closed(self.id, self._loop.now() - heard_ago))
@@ -119,20 +128,33 @@ class ServedStream(Generic[Incoming, Outgoing]):
             log.warning("stream cut off", kind=self._dialect.kind, stream=self.id, why=status[1])
             await context.abort(*status)
 
+    def _note_failure(self, result: object) -> None:
+        """Let no failure pass in silence; that the client is gone is none."""
+        if isinstance(result, DecodeError):
+            self._end((grpc.StatusCode.INVALID_ARGUMENT, f"an envelope is no message: {result}"))
+        elif isinstance(result, Exception) and not isinstance(result, grpc.aio.BaseError):
+            log.error("stream failed", kind=self._dialect.kind, stream=self.id, exc_info=result)
+            self._end((grpc.StatusCode.INTERNAL, "a bug of the master, which its log tells of; connect again"))
+
     async def _read(self, envelopes: AsyncIterator[Incoming]) -> None:
         try:
             async for envelope in envelopes:
                 self._last_heard = time.monotonic()
-                if self._numbering.admits(envelope.number):
-                    for event in self._dialect.events(self.id, envelope):
-                        self._loop.tell(event)
-                    await self._loop.room()
+                if not self._is_closing and self._numbering.admits(envelope.number):
+                    await self._take(envelope)
         except InvalidInput as error:
             self.close(StreamRefused(RefusalCode.INVALID, str(error)))
             await self._drained()
         except ProtocolError as error:
             self.close(StreamRefused(RefusalCode.OUT_OF_ORDER, str(error)))
             await self._drained()
+
+    async def _take(self, envelope: Incoming) -> None:
+        for number, event in enumerate(self._dialect.events(self.id, envelope), 1):
+            self._loop.tell(event)
+            if number % EVENTS_AT_ONCE == 0:
+                await self._loop.room()
+        await self._loop.room()
 
     async def _drained(self) -> None:
         """Leave the end to the writer, which still has the refusal to write."""

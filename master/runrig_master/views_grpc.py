@@ -79,20 +79,26 @@ def framework_view(framework: Framework) -> operator_pb2.Framework:
 
 def role_views(cluster: Cluster) -> Iterator[operator_pb2.Role]:
     """Yield every role that has members, holdings or a weight of its own."""
-    nobody = Holding()
     for role in sorted({*cluster.members, *cluster.weights, *cluster.role_holdings}):
-        used, offered = Holding(), Holding()
-        for framework in cluster.frameworks.values():
-            _count_role(framework, role, used, offered)
-        if role in cluster.members or role in cluster.weights or used.as_resources() != nobody.as_resources():
-            yield operator_pb2.Role(
-                role=role,
-                weight_millis=cluster.weight(role),
-                frameworks=len(cluster.members.get(role, {})),
-                used=resources_to_wire(used.as_resources()),
-                offered=resources_to_wire(offered.as_resources()),
-                dominant_share_millionths=int(weighted_share(cluster, role) * 1_000_000),
-            )
+        holding = cluster.role_holdings.get(role)
+        is_held = holding is not None and not holding.as_resources().is_empty
+        if role in cluster.members or role in cluster.weights or is_held:
+            yield role_view(cluster, role)
+
+
+def role_view(cluster: Cluster, role: Role) -> operator_pb2.Role:
+    """Return a role as an operator sees it."""
+    used, offered = Holding(), Holding()
+    for framework in cluster.frameworks.values():
+        _count_role(framework, role, used, offered)
+    return operator_pb2.Role(
+        role=role,
+        weight_millis=cluster.weight(role),
+        frameworks=len(cluster.members.get(role, {})),
+        used=resources_to_wire(used.as_resources()),
+        offered=resources_to_wire(offered.as_resources()),
+        dominant_share_millionths=int(weighted_share(cluster, role) * 1_000_000),
+    )
 
 
 def _count_role(framework: Framework, role: Role, used: Holding, offered: Holding) -> None:

@@ -6,11 +6,19 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator
 
 from runrig.errors import TooSlow
-from runrig.ids import AgentId, FrameworkId, TaskId
+from runrig.ids import AgentId, FrameworkId, OfferId, Role, TaskId
 from runrig.v1 import operator_pb2
-from runrig_master.core.state import Task
+from runrig_master.core.state import Framework
 from runrig_master.loop import Loop
-from runrig_master.views_grpc import agent_view, all_tasks, framework_view, task_view
+from runrig_master.views_grpc import (
+    agent_view,
+    all_tasks,
+    framework_view,
+    offer_view,
+    role_view,
+    role_views,
+    task_view,
+)
 
 CHANGES_PER_MESSAGE = 1_000
 
@@ -62,8 +70,11 @@ class Watchers:
     def _turned(self) -> None:
         touched, self._cluster.touched = self._cluster.touched, {}
         for watcher in self._watchers:
-            watcher.changes.update(touched or {})
-            watcher.is_too_slow = len(watcher.changes) > self._most_waiting
+            if not watcher.is_too_slow:
+                watcher.changes.update(touched or {})
+            if len(watcher.changes) > self._most_waiting:
+                watcher.is_too_slow = True
+                watcher.changes.clear()
             watcher.filled.set()
 
     def _snapshot(self) -> Iterator[operator_pb2.WatchResponse]:
@@ -71,24 +82,45 @@ class Watchers:
         yield from _messages(operator_pb2.Change(agent=agent_view(item)) for item in list(cluster.agents.values()))
         frameworks = list(cluster.frameworks.values())
         yield from _messages(operator_pb2.Change(framework=framework_view(item)) for item in frameworks)
+        yield from _messages(operator_pb2.Change(role=role) for role in list(role_views(cluster)))
+        offers = list(cluster.offers.values())
+        yield from _messages(operator_pb2.Change(offer=offer_view(item)) for item in offers)
         tasks = list(all_tasks(cluster, include_terminal=False))
         yield from _messages(operator_pb2.Change(task=task_view(item)) for item in tasks)
         yield operator_pb2.WatchResponse(changes=[operator_pb2.Change(snapshot_end=operator_pb2.SnapshotEnd())])
 
     def _read(self, key: tuple[str, str, str]) -> operator_pb2.Change | None:
         kind, name, framework_id = key
-        cluster = self._cluster
-        if kind == "agent":
-            agent = cluster.agents.get(AgentId(name))
-            return operator_pb2.Change(agent=agent_view(agent)) if agent is not None else None
-        owner = FrameworkId(name if kind == "framework" else framework_id)
-        framework = cluster.frameworks.get(owner) or cluster.completed.get(owner)
+        match kind:
+            case "agent":
+                agent = self._cluster.agents.get(AgentId(name))
+                return operator_pb2.Change(agent=agent_view(agent)) if agent is not None else None
+            case "role":
+                return operator_pb2.Change(role=role_view(self._cluster, Role(name)))
+            case "offer":
+                return self._read_offer(OfferId(name))
+            case "framework":
+                framework = self._framework(name)
+                return operator_pb2.Change(framework=framework_view(framework)) if framework is not None else None
+            case _:
+                return self._read_task(framework_id, TaskId(name))
+
+    def _read_offer(self, offer_id: OfferId) -> operator_pb2.Change:
+        offer = self._cluster.offers.get(offer_id)
+        if offer is None:
+            return operator_pb2.Change(offer_ended=operator_pb2.OfferEnded(offer_id=offer_id))
+        return operator_pb2.Change(offer=offer_view(offer))
+
+    def _read_task(self, framework_id: str, task_id: TaskId) -> operator_pb2.Change | None:
+        framework = self._framework(framework_id)
         if framework is None:
             return None
-        if kind == "framework":
-            return operator_pb2.Change(framework=framework_view(framework))
-        task: Task | None = framework.tasks.get(TaskId(name)) or framework.ended.get(TaskId(name))
+        task = framework.tasks.get(task_id) or framework.ended.get(task_id)
         return operator_pb2.Change(task=task_view(task)) if task is not None else None
+
+    def _framework(self, framework_id: str) -> Framework | None:
+        owner = FrameworkId(framework_id)
+        return self._cluster.frameworks.get(owner) or self._cluster.completed.get(owner)
 
 
 def _messages(changes: Iterator[operator_pb2.Change | None]) -> Iterator[operator_pb2.WatchResponse]:

@@ -31,6 +31,13 @@ CHANNEL_OPTIONS = (
     ("grpc.max_reconnect_backoff_ms", 500),
 )
 
+SERVER_OPTIONS = (
+    # Half of what clients take: what one of them sends must fit, with what travels beside it, to another.
+    ("grpc.max_receive_message_length", 16 * 1024 * 1024),
+    ("grpc.max_send_message_length", 32 * 1024 * 1024),
+    ("grpc.so_reuseport", 0),
+)
+
 
 class NumberedEnvelope(Protocol):
     """An envelope to be written: a protobuf message."""
@@ -133,6 +140,8 @@ class Numbering:
 
     def admits(self, number: int) -> bool:
         """Say whether the envelope is new; False: a repeat, to be dropped. Raise ProtocolError at a gap."""
+        if number == 0:
+            raise ProtocolError("envelope 0: envelopes are numbered from 1")
         if number <= self._last:
             return False
         if number != self._last + 1:

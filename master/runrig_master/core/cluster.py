@@ -227,11 +227,13 @@ class Cluster:
         framework.offers[offer.id] = offer
         self.offers[offer.id] = offer
         self._hold(framework, role, resources)
+        self.touch("offer", offer.id)
         return offer
 
     def close_offer(self, offer: OutstandingOffer) -> None:
         """End an offer: its resources are free again (rule 1)."""
         del self.offers[offer.id]
+        self.touch("offer", offer.id)
         del offer.agent.offers[offer.id]
         del offer.framework.offers[offer.id]
         self._release(offer.framework, offer.role, offer.resources)
@@ -340,10 +342,12 @@ class Cluster:
     def _hold(self, framework: Framework, role: Role, resources: Resources) -> None:
         framework.holdings.setdefault(role, Holding()).add(resources)
         self.role_holdings.setdefault(role, Holding()).add(resources)
+        self.touch("role", role)
 
     def _release(self, framework: Framework, role: Role, resources: Resources) -> None:
         framework.holdings[role].remove(resources)
         self.role_holdings[role].remove(resources)
+        self.touch("role", role)
 
 
 def _alive(agent: Agent) -> list[Task]:

@@ -145,10 +145,11 @@ def _accept_to_wire(accept: offers.Accept, message: scheduler_pb2.Accept) -> Non
     for group in accept.groups:
         target = message.groups.add(agent_id=group.agent_id, offer_ids=group.offer_ids)
         for operation in group.operations:
-            launch = target.operations.add()
-            tasks = launch.launch_task_group.tasks if operation.is_group else launch.launch.tasks
+            item = target.operations.add()
+            launch = item.launch_task_group if operation.is_group else item.launch
+            launch.SetInParent()
             for task in operation.tasks:
-                fill_launchable(tasks.add(), task)
+                fill_launchable(launch.tasks.add(), task)
 
 
 def _accept_from_wire(message: scheduler_pb2.Accept) -> offers.Accept:

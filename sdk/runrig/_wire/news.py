@@ -24,6 +24,7 @@ def add_news(envelope: scheduler_pb2.SchedulerServiceConnectResponse, news: offe
     message = envelope.events.add()
     match news:
         case offers.OffersMade():
+            message.offers.SetInParent()
             for offer in news.offers:
                 _fill_offer(message.offers.offers.add(), offer)
         case offers.OffersRescinded():
@@ -49,10 +50,11 @@ def add_news(envelope: scheduler_pb2.SchedulerServiceConnectResponse, news: offe
 def _add_updates(envelope: scheduler_pb2.SchedulerServiceConnectResponse, news: offers.TasksUpdated) -> int:
     """Join updates to those that the envelope ends with: one event each would cost as much again as the update."""
     events = envelope.events
-    updates = (events[-1] if events and events[-1].HasField("updates") else events.add()).updates.updates
+    event = events[-1] if events and events[-1].HasField("updates") else events.add()
+    event.updates.SetInParent()
     size = 0
     for update in news.updates:
-        message = updates.add()
+        message = event.updates.updates.add()
         fill_update(message, update)
         size += message.ByteSize()
     return size

@@ -709,6 +709,9 @@ class Change(_message.Message):
     FRAMEWORK_FIELD_NUMBER: _builtins.int
     TASK_FIELD_NUMBER: _builtins.int
     SNAPSHOT_END_FIELD_NUMBER: _builtins.int
+    OFFER_FIELD_NUMBER: _builtins.int
+    OFFER_ENDED_FIELD_NUMBER: _builtins.int
+    ROLE_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def agent(self) -> Global___Agent: ...
     @_builtins.property
@@ -719,6 +722,12 @@ class Change(_message.Message):
     def snapshot_end(self) -> Global___SnapshotEnd:
         """All that was there at the start has been said."""
 
+    @_builtins.property
+    def offer(self) -> Global___OutstandingOffer: ...
+    @_builtins.property
+    def offer_ended(self) -> Global___OfferEnded: ...
+    @_builtins.property
+    def role(self) -> Global___Role: ...
     def __init__(
         self,
         *,
@@ -726,12 +735,15 @@ class Change(_message.Message):
         framework: Global___Framework | None = ...,
         task: Global___Task | None = ...,
         snapshot_end: Global___SnapshotEnd | None = ...,
+        offer: Global___OutstandingOffer | None = ...,
+        offer_ended: Global___OfferEnded | None = ...,
+        role: Global___Role | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "change", b"change", "framework", b"framework", "snapshot_end", b"snapshot_end", "task", b"task"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "change", b"change", "framework", b"framework", "offer", b"offer", "offer_ended", b"offer_ended", "role", b"role", "snapshot_end", b"snapshot_end", "task", b"task"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "change", b"change", "framework", b"framework", "snapshot_end", b"snapshot_end", "task", b"task"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "change", b"change", "framework", b"framework", "offer", b"offer", "offer_ended", b"offer_ended", "role", b"role", "snapshot_end", b"snapshot_end", "task", b"task"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_change: _TypeAlias = _typing.Literal["agent", "framework", "task", "snapshot_end"]  # noqa: Y015
+    _WhichOneofReturnType_change: _TypeAlias = _typing.Literal["agent", "framework", "task", "snapshot_end", "offer", "offer_ended", "role"]  # noqa: Y015
     _WhichOneofArgType_change: _TypeAlias = _typing.Literal["change", b"change"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_change) -> _WhichOneofReturnType_change | None: ...
 
@@ -751,6 +763,27 @@ class SnapshotEnd(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SnapshotEnd: _TypeAlias = SnapshotEnd  # noqa: Y015
+
+@_typing.final
+class OfferEnded(_message.Message):
+    """Accepted, declined, rescinded or expired."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OFFER_ID_FIELD_NUMBER: _builtins.int
+    offer_id: _builtins.str
+    def __init__(
+        self,
+        *,
+        offer_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["offer_id", b"offer_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OfferEnded: _TypeAlias = OfferEnded  # noqa: Y015
 
 @_typing.final
 class KillTaskRequest(_message.Message):
