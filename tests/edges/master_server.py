@@ -144,7 +144,9 @@ def subscribe(name: str = "f", session: int = 1, **fields: Any) -> scheduler_pb2
     return scheduler_pb2.SchedulerCall(subscribe=scheduler_pb2.Subscribe(framework=framework, session=session))
 
 
-def register(name: str = "a1", session: int = 1, epoch: int = 0, tasks: Any = (), **fields: Any) -> agent_pb2.AgentReport:
+def register(
+    name: str = "a1", session: int = 1, epoch: int = 0, tasks: Any = (), **fields: Any
+) -> agent_pb2.AgentReport:
     """Build the registration of an agent."""
     known: dict[str, Any] = {"agent_id": name, "hostname": f"host-{name}", "resources": resources()}
     info = agent_pb2.AgentInfo(**(known | fields))

@@ -65,6 +65,7 @@ huge = st.integers(0, 2**53)
 milliseconds = st.integers(0, 10**9)
 flags = st.booleans()
 pairs = st.lists(st.tuples(text, text), max_size=3).map(tuple)
+named = st.lists(st.tuples(ids, text), max_size=3).map(tuple)
 
 
 def many(item: st.SearchStrategy[T]) -> st.SearchStrategy[tuple[T, ...]]:
@@ -137,7 +138,7 @@ specs = st.builds(
     st.binary(max_size=9),
 )
 infos = st.builds(
-    agents.AgentInfo, agent_ids, ids, resources, text, text, pairs, many(st.sampled_from(RuntimeKind)), text
+    agents.AgentInfo, agent_ids, ids, resources, text, text, named, many(st.sampled_from(RuntimeKind)), text
 )
 task_reports = st.builds(agents.TaskReport, framework_ids, task_ids, text, roles, resources, pairs, updates)
 reports = (
@@ -204,6 +205,34 @@ news = (
     | refusals
     | st.builds(offers.CallRefused, text, text)
 )
+
+
+def report_to_wire(report: agents.Report) -> agent_pb2.AgentReport:
+    """Send a report in an envelope of its own."""
+    envelope = agent_pb2.AgentServiceConnectRequest()
+    assert add_report(envelope, report) > 0
+    return envelope.reports[0]
+
+
+def order_to_wire(order: agents.Order) -> agent_pb2.AgentCommand:
+    """Send an order in an envelope of its own."""
+    envelope = agent_pb2.AgentServiceConnectResponse()
+    assert add_order(envelope, order) > 0
+    return envelope.commands[0]
+
+
+def call_to_wire(call: offers.Call) -> scheduler_pb2.SchedulerCall:
+    """Send a call in an envelope of its own."""
+    envelope = scheduler_pb2.SchedulerServiceConnectRequest()
+    assert add_call(envelope, call) > 0
+    return envelope.calls[0]
+
+
+def news_to_wire(item: offers.News) -> scheduler_pb2.SchedulerEvent:
+    """Send news in an envelope of its own."""
+    envelope = scheduler_pb2.SchedulerServiceConnectResponse()
+    add_news(envelope, item)
+    return envelope.events[0]
 
 
 def read_tasks(tasks: tuple[object, ...]) -> tuple[TaskSpec, ...]:
@@ -317,6 +346,21 @@ def test_calls_come_back(call: offers.Call) -> None:
             back.filter,
         )
     assert back == call
+
+
+@given(st.lists(news, max_size=5))
+def test_news_that_travel_together_come_back_in_order(items: list[offers.News]) -> None:
+    envelope = scheduler_pb2.SchedulerServiceConnectResponse()
+    grown = [add_news(envelope, item) for item in items]
+    back = [news_from_wire(event) for event in envelope.events]
+
+    assert flat(back) == flat(items)
+    assert abs(sum(grown) - envelope.ByteSize()) <= 10 * len(items)
+
+
+def flat(items: list[offers.News]) -> list[object]:
+    """Return news with updates one by one: those that stand together may travel as one."""
+    return [one for item in items for one in (item.updates if isinstance(item, offers.TasksUpdated) else (item,))]
 
 
 @settings(max_examples=300)

@@ -31,6 +31,8 @@ def add_news(envelope: scheduler_pb2.SchedulerServiceConnectResponse, news: offe
             message.rescind.offer_ids.extend(news.offer_ids)
             message.rescind.reason = news.reason.value  # type: ignore[assignment]
         case offers.TasksRecovering():
+            message.recovering.SetInParent()
+            message.recovering.SetInParent()
             for task in news.tasks:
                 message.recovering.tasks.add(task_id=task.task_id, agent_id=task.agent_id)
         case offers.Subscribed():
