@@ -16,7 +16,7 @@ import queue
 import sqlite3
 import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import assert_never
@@ -61,8 +61,9 @@ class Opened:
 class Checkpoint:
     """The open checkpoint of this process."""
 
-    def __init__(self, connection: sqlite3.Connection, lock: int, path: Path) -> None:
+    def __init__(self, connection: sqlite3.Connection, lock: int, path: Path, make_room: Callable[[], None]) -> None:
         self._connection = connection
+        self._make_room = make_room
         self._lock = lock
         self._path = path
         self._loop = asyncio.get_running_loop()
@@ -73,9 +74,10 @@ class Checkpoint:
         self.commits = 0
 
     @classmethod
-    async def open(cls, work_dir: Path) -> tuple[Checkpoint, Opened]:
+    async def open(cls, work_dir: Path, make_room: Callable[[], None] = lambda: None) -> tuple[Checkpoint, Opened]:
         """Open the checkpoint of a work directory, which is made if it is not there.
 
+        When the disk is full `make_room` is called, in any thread, to free some of it for one more try.
         Raises Conflict when another agent runs in it, Unavailable when it cannot be used.
         """
         path = work_dir / "agent.db"
@@ -84,15 +86,14 @@ class Checkpoint:
         except OSError as error:
             raise Unavailable(f"the work directory {work_dir} cannot be used: {error.strerror}") from error
         try:
-            connection = await asyncio.to_thread(_connect, path)
-            opened = await asyncio.to_thread(_load, connection)
+            connection, opened = await asyncio.to_thread(_opened, path, make_room)
         except (sqlite3.Error, OSError) as error:
             os.close(lock)
-            raise Unavailable(f"the checkpoint {path} cannot be read: {error}") from error
+            raise Unavailable(f"the checkpoint {path} cannot be read: {error}; {_advice(error)}") from error
         except Conflict:
             os.close(lock)
             raise
-        return cls(connection, lock, path), opened
+        return cls(connection, lock, path, make_room), opened
 
     def write(self, changes: tuple[records.Change, ...]) -> asyncio.Future[None]:
         """Make changes durable, after all that were written before; the future raises Unavailable."""
@@ -119,13 +120,22 @@ class Checkpoint:
     def _commit(self, writes: list[_Write]) -> None:
         try:
             if self._problem is None:
-                self._apply(writes)
+                self._apply_in_room(writes)
                 self.commits += 1
         except sqlite3.Error as error:
-            free = "free disk on it" if "full" in str(error) else "check its disk"
-            self._problem = Unavailable(f"the checkpoint {self._path} cannot be written: {error}; {free}")
+            self._problem = Unavailable(f"the checkpoint {self._path} cannot be written: {error}; {_advice(error)}")
         with contextlib.suppress(RuntimeError):  # the loop has ended, and nobody waits
             self._loop.call_soon_threadsafe(_settle, writes, self._problem)
+
+    def _apply_in_room(self, writes: list[_Write]) -> None:
+        """Apply what must be kept, on a full disk too: then there is room kept for it."""
+        try:
+            self._apply(writes)
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_FULL:
+                raise
+            self._make_room()
+            self._apply(writes)
 
     def _apply(self, writes: list[_Write]) -> None:
         execute = self._connection.execute
@@ -145,6 +155,10 @@ class Checkpoint:
 class _Write:
     changes: tuple[records.Change, ...]
     future: asyncio.Future[None]
+
+
+def _advice(error: Exception) -> str:
+    return "free disk on it" if "full" in str(error) else "check its disk"
 
 
 def _settle(writes: list[_Write], problem: Unavailable | None) -> None:
@@ -172,6 +186,17 @@ def _lock(work_dir: Path) -> int:
     os.ftruncate(lock, 0)
     os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
     return lock
+
+
+def _opened(path: Path, make_room: Callable[[], None]) -> tuple[sqlite3.Connection, Opened]:
+    """Open and read the file; on a full disk it says `disk I/O error` as well."""
+    try:
+        connection = _connect(path)
+        return connection, _load(connection)
+    except sqlite3.OperationalError:
+        make_room()
+        connection = _connect(path)
+        return connection, _load(connection)
 
 
 def _connect(path: Path) -> sqlite3.Connection:

@@ -115,7 +115,7 @@ class Sources:
         """Open a regular file within the allowed folders, by its name and by where it really is."""
         allowed = self._settings.allowed_paths
         names = ", ".join(map(str, allowed)) or "none is"
-        refusal = f"it is not in a folder that this agent allows ({names}): the operator can allow it"
+        refusal = f"it is not in a folder that this agent allows ({names}): its operator can, with --allow-fetch"
         if "\0" in path or not _is_below(os.path.normpath(path), [os.path.normpath(each) for each in allowed]):
             raise FetchProblem(refusal)
         found = os.open(path, os.O_PATH | os.O_CLOEXEC)

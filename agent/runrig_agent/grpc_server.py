@@ -23,6 +23,7 @@ from runrig.v1 import sandbox_pb2_grpc
 from runrig_agent.checkpoint import Checkpoint, Opened
 from runrig_agent.core import events
 from runrig_agent.core.agent import AgentCore
+from runrig_agent.disk import DiskWatch, release_reserve
 from runrig_agent.fetch import Fetcher
 from runrig_agent.grpc_master import MasterStreams
 from runrig_agent.grpc_sandbox import SandboxService
@@ -46,9 +47,10 @@ async def run_agent(settings: AgentSettings, serving: Callable[[str, str], None]
     Raises Conflict when another agent uses the work directory or no master will have this agent, Unavailable
     when a port or the work directory cannot be used.
     """
-    checkpoint, opened = await Checkpoint.open(settings.work_dir)
+    checkpoint, opened = await Checkpoint.open(settings.work_dir, lambda: release_reserve(settings.work_dir))
     try:
         loop = Loop(AgentCore(settings.policy), checkpoint, settings.loop)
+        disk = DiskWatch(settings.work_dir, loop.tell, settings.disk)
         runtimes = open_runtimes(settings, opened)
         sandboxes = await _sandboxes(settings, opened, runtimes)
         async with (
@@ -67,28 +69,31 @@ async def run_agent(settings: AgentSettings, serving: Callable[[str, str], None]
             )
             if serving is not None:
                 serving(address, http_address)
-            await _work(settings, loop, runtimes, sandboxes)
+            await _work(settings, loop, runtimes, sandboxes, disk)
     finally:
         await checkpoint.close()
 
 
 async def _work(
-    settings: AgentSettings, loop: Loop, runtimes: dict[RuntimeKind, Runtime], sandboxes: Sandboxes
+    settings: AgentSettings,
+    loop: Loop,
+    runtimes: dict[RuntimeKind, Runtime],
+    sandboxes: Sandboxes,
+    disk: DiskWatch,
 ) -> None:
     """Turn until somebody wants the agent to stop, or something fails."""
     fetcher = Fetcher(settings.fetch)
     runs = TaskRuns(runtimes, sandboxes, fetcher, loop.tell, settings.hostname, settings.runs)
     streams = MasterStreams(loop.tell, loop.is_behind, settings.stream)
-    turning = asyncio.create_task(loop.run(runs, streams))
-    collecting = asyncio.create_task(sandboxes.run())
+    parts = [asyncio.create_task(part) for part in (loop.run(runs, streams), sandboxes.run(), disk.run())]
     runs.start()
     try:
-        await _until_stopped(turning, collecting, runs.failure)
+        await _until_stopped(*parts, runs.failure)
     finally:
         await streams.end()
-        for task in (turning, collecting):
-            task.cancel()
-        await asyncio.gather(turning, collecting, return_exceptions=True)
+        for part in parts:
+            part.cancel()
+        await asyncio.gather(*parts, return_exceptions=True)
         await runs.close()
     if loop.stopped is not None:
         raise Conflict(loop.stopped.why)

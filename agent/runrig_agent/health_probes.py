@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 from dataclasses import dataclass
 
 import httpx
@@ -70,9 +71,14 @@ async def _tcp(host: str, port: int) -> Outcome:
     try:
         _, writer = await asyncio.open_connection(host, port)
     except OSError as error:
-        return Outcome(False, f"cannot connect to {host}:{port}: {error.strerror or error}")
+        return Outcome(False, f"cannot connect to {host}:{port}: {_why(error)}")
     writer.transport.abort()  # nothing was said, so there is nothing to finish
     return Outcome(True)
+
+
+def _why(error: OSError) -> str:
+    """Say it in the system's words: asyncio's own only repeat the address."""
+    return os.strerror(error.errno) if error.errno else str(error)
 
 
 async def _http(check: HealthCheck, host: str, port: int, client: httpx.AsyncClient) -> Outcome:

@@ -30,7 +30,7 @@ def owner_for(user: str, runtime: RuntimeKind) -> Owner | None:
         owner = Owner(account.pw_uid, account.pw_gid)
     except (KeyError, OverflowError):
         if not _is_id(name):
-            raise _unknown(user, f"there is no user {name!r} on this agent") from None
+            raise _unknown(user, f"there is no user {name!r} on this agent; name one that it has, or a uid") from None
         owner = Owner(int(name), int(name))
     if separator and runtime is not RuntimeKind.DOCKER:
         owner = Owner(owner.uid, _group(user, group))
@@ -65,7 +65,7 @@ def _group(user: str, group: str) -> int:
     try:
         return int(group) if _is_id(group) else grp.getgrnam(group).gr_gid
     except KeyError:
-        raise _unknown(user, f"there is no group {group!r} on this agent") from None
+        raise _unknown(user, f"there is no group {group!r} on this agent; name one that it has, or a gid") from None
 
 
 def _is_id(text: str) -> bool:

@@ -241,8 +241,11 @@ class Sandboxes:
         if record.is_removed and record.is_forgotten:
             del self._records[record.key]
             remove_record(self.directory, record.key)
-        else:
+            return
+        try:
             write_record(self.directory, record)
+        except OSError as error:  # a full disk: after a restart it counts as ended then
+            log.warning("cannot note the end of a sandbox", task=record.key[1], error=str(error))
 
     def _fresh_name(self) -> str:
         while (self._trash / (name := f"sandbox-{next(self._numbers)}")).exists():

@@ -11,6 +11,7 @@ from pathlib import Path
 from runrig._streams import StreamSettings
 from runrig.resources import NOTHING, Resources
 from runrig_agent.core.policy import Policy
+from runrig_agent.disk import DiskSettings
 from runrig_agent.fetch import FetchSettings
 from runrig_agent.loop import LoopSettings
 from runrig_agent.runtimes.docker_settings import DockerSettings
@@ -55,6 +56,7 @@ class AgentSettings:
     loop: LoopSettings = field(default_factory=LoopSettings)
     runs: TaskRunSettings = field(default_factory=TaskRunSettings)
     fetch: FetchSettings = field(default_factory=FetchSettings)
+    disk: DiskSettings = field(default_factory=DiskSettings)
     sandboxes: SandboxSettings = field(default_factory=SandboxSettings)
     sandbox_service: SandboxServiceSettings = field(default_factory=SandboxServiceSettings)
     process: ProcessSettings = field(default_factory=ProcessSettings)

@@ -80,6 +80,7 @@ def master(
         ("--offer-timeout", offer_timeout),
         ("--silence-timeout", silence_timeout),
         ("--heartbeat", heartbeat),
+        ("--agent-return-timeout", silence_timeout if agent_return_timeout is None else agent_return_timeout),
     ):
         if not 0.05 <= value <= 86_400:
             raise InvalidInput(name, value, "0.05 to 86400 seconds")

@@ -124,10 +124,10 @@ def open_store(url: str) -> Store:
     """Open the store that `url` names; raise InvalidInput for a kind that is not known."""
     if url == "memory:":
         return MemoryStore()
-    if url.startswith("sqlite:///"):
-        return SqliteStore(Path("/" + url.removeprefix("sqlite:///").lstrip("/")))
-    if url.startswith("sqlite:"):
-        return SqliteStore(Path(url.removeprefix("sqlite:")))
+    kind, _, place = url.partition(":")
+    path = Path("/" + place.lstrip("/") if place.startswith("///") else place)
+    if kind == "sqlite" and path.name:
+        return SqliteStore(path)
     raise InvalidInput("state", url, "sqlite:///absolute/path, sqlite:relative/path or memory:")
 
 

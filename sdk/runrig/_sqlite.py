@@ -8,6 +8,7 @@ own, so that one that fails takes nothing of the others with it.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import fcntl
 import os
 import queue
@@ -43,7 +44,8 @@ class _Job(Generic[T]):
         connection.execute("RELEASE job")
 
     def finish(self, error: BaseException | None) -> None:
-        self.loop.call_soon_threadsafe(self._settle, error or self._error)
+        with contextlib.suppress(RuntimeError):  # the loop of who asked is closed: others still wait
+            self.loop.call_soon_threadsafe(self._settle, error or self._error)
 
     def _settle(self, error: BaseException | None) -> None:
         if self.future.done():
@@ -58,10 +60,17 @@ class SqliteFile:
     """One open file; no other process may open it at the same time."""
 
     def __init__(self, path: Path, schema: str) -> None:
-        """Open `path`, creating it with the statements of `schema`; raise Conflict if another process has it open."""
-        path.parent.mkdir(parents=True, exist_ok=True)
+        """Open `path`, creating it with the statements of `schema`.
+
+        Raises Conflict if another process has it open, Unavailable if it cannot be opened.
+        """
         self.path = path
-        self._lock = _locked(path.with_name(path.name + ".lock"))
+        self._is_closed = False
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._lock = _locked(path.with_name(path.name + ".lock"))
+        except OSError as error:
+            raise self._cannot_open(error) from error
         self._jobs: queue.SimpleQueue[_Job[object] | None] = queue.SimpleQueue()
         self._ready: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, args=(schema,), name=f"sqlite {path.name}", daemon=True)
@@ -69,34 +78,44 @@ class SqliteFile:
         problem = self._ready.get()
         if problem is not None:
             os.close(self._lock)
-            raise Unavailable(f"cannot open {path}: {problem}; check the disk and the file's owner") from problem
+            raise self._cannot_open(problem) from problem
 
     async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """Do `work` within a transaction; return its result once the transaction is durable."""
+        """Do `work` within a transaction; return its result once the transaction is durable. Raises Unavailable."""
+        if self._is_closed:
+            raise Unavailable(f"{self.path} has been closed")
         job = _Job(work, asyncio.get_running_loop())
         self._jobs.put(job)  # type: ignore[arg-type]
         return await job.future
 
     def close(self) -> None:
         """Finish what was asked, then close the file."""
-        if self._thread.is_alive():
+        if not self._is_closed:
+            self._is_closed = True
             self._jobs.put(None)
             self._thread.join()
             os.close(self._lock)
 
+    def _cannot_open(self, problem: BaseException) -> Unavailable:
+        return Unavailable(f"cannot open {self.path}: {problem}; check the disk and the file's owner")
+
     def _run(self, schema: str) -> None:
         try:
             connection = sqlite3.connect(self.path, isolation_level=None)
-            connection.execute("PRAGMA journal_mode=WAL")
-            connection.execute("PRAGMA synchronous=FULL")
-            connection.executescript(schema)
-        except Exception as error:  # noqa: BLE001 (raised to who opens)
+        except sqlite3.Error as error:
             self._ready.put(error)
             return
-        self._ready.put(None)
-        while self._commit(connection, self._next_jobs()):
-            pass
-        connection.close()
+        with contextlib.closing(connection):
+            try:
+                connection.execute("PRAGMA journal_mode=WAL")
+                connection.execute("PRAGMA synchronous=FULL")
+                connection.executescript(schema)
+            except Exception as error:  # noqa: BLE001 (raised to who opens)
+                self._ready.put(error)
+                return
+            self._ready.put(None)
+            while self._commit(connection, self._next_jobs()):
+                pass
 
     def _next_jobs(self) -> list[_Job[object] | None]:
         jobs = [self._jobs.get()]

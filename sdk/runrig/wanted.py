@@ -85,9 +85,12 @@ class _Slot:
     is_over: bool = False
     has_failed: bool = False
     not_before: float = 0.0
+    mishaps: int = 0
+    """Ends in a row that were the cluster's fault."""
 
     def dump(self) -> bytes:
-        return json.dumps([self.run, self.failures, self.is_over, self.has_failed, self.not_before]).encode()
+        words = [self.run, self.failures, self.is_over, self.has_failed, self.not_before, self.mishaps]
+        return json.dumps(words).encode()
 
     @classmethod
     def parse(cls, value: bytes) -> _Slot:
@@ -218,7 +221,11 @@ class Wants:
             return
         is_clusters_fault = view.status.reason in CLUSTER_REASONS or view.state is TaskState.TASK_UNREACHABLE
         if is_clusters_fault:
+            slot.mishaps += 1
+            if slot.mishaps > 1:  # the first is cured by another agent, mostly
+                slot.not_before = now + _backoff_s(slot.mishaps - 1)
             return
+        slot.mishaps = 0
         if view.launched_at and now - view.launched_at >= HEALTHY_RUN_S:
             slot.failures = 0
         slot.failures += 1
@@ -226,4 +233,9 @@ class Wants:
         if not goal.is_kept and (hopeless or slot.failures > goal.retries):
             slot.is_over = slot.has_failed = True
             return
-        slot.not_before = now + min(FIRST_BACKOFF_S * 2.0 ** min(slot.failures - 1, 20), MOST_BACKOFF_S)
+        slot.not_before = now + _backoff_s(slot.failures)
+
+
+def _backoff_s(times: int) -> float:
+    """Return the wait after so many ends in a row, in seconds."""
+    return min(FIRST_BACKOFF_S * 2.0 ** min(times - 1, 20), MOST_BACKOFF_S)

@@ -35,11 +35,15 @@ class Shape:
     scattered_window: int = 1_000
     grouped_tasks: int = 40_000
     grouped_window: int = 4_000
+    processes_one_by_one: int = 200
+    processes_at_once: int = 1_000
+    containers_one_by_one: int = 20
+    containers_at_once: int = 40
     timeout_s: float = 120.0
     """After this long a benchmark has failed."""
 
 
-QUICK = Shape(20, (20,), 0.2, 10, 100, 20, 400, 80, 30.0)
+QUICK = Shape(20, (20,), 0.2, 10, 100, 20, 400, 80, 5, 20, 2, 4, 30.0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 
 from runrig import (
     Accept,
@@ -170,6 +171,72 @@ class Saturating(Measuring):
         self.finished += 1
         self.is_done = self.finished >= self._tasks
         return []
+
+
+@dataclass(frozen=True, slots=True)
+class Launched:
+    """How long a task took, from its Accept: until RUNNING came, until FINISHED came."""
+
+    running_s: float
+    finished_s: float
+
+
+class Asked(RawLogic):
+    """Launch the tasks that are asked for, each when an offer fits it."""
+
+    def __init__(self) -> None:
+        self.agent_ids: set[str] = set()
+        self._offers: list[Offer] = []
+        self._waiting: deque[TaskSpec] = deque()
+        self._launched_at: dict[str, float] = {}
+        self._running_at: dict[str, float] = {}
+        self._ends: dict[str, asyncio.Future[Launched]] = {}
+
+    def expect(self, task_id: str) -> asyncio.Future[Launched]:
+        """Return what will be known when a task has ended."""
+        self._ends[task_id] = asyncio.get_running_loop().create_future()
+        return self._ends[task_id]
+
+    def restore_raw(self, entries: Mapping[str, bytes], now: float) -> list[RawDecision]:
+        return []
+
+    def hear(self, event: object, now: float) -> list[RawDecision]:
+        match event:
+            case OffersMade():
+                self._offers.extend(event.offers)
+                self.agent_ids.update(offer.agent_id for offer in event.offers)
+            case TaskSpec():
+                self._waiting.append(event)
+            case TasksUpdated():
+                for update in event.updates:
+                    self._learn(update)
+            case _:
+                pass
+        return self._place()
+
+    def _place(self) -> list[RawDecision]:
+        calls: list[RawDecision] = []
+        while self._waiting and self._offers:
+            spec = self._waiting[0]
+            offer = next((item for item in self._offers if item.resources.contains(spec.resources)), None)
+            if offer is None:
+                break
+            self._waiting.popleft()
+            self._offers.remove(offer)
+            self._launched_at[spec.task_id] = time.perf_counter()
+            group = LaunchGroup(offer.agent_id, (offer.offer_id,), (LaunchTasks((spec,)),))
+            calls.append(Accept((group,), filter=AT_ONCE))
+        return calls
+
+    def _learn(self, update: StatusUpdate) -> None:
+        now = time.perf_counter()
+        if update.state is TaskState.TASK_RUNNING:
+            self._running_at[update.task_id] = now
+        elif update.state.is_terminal:
+            _expect_finished(update)
+            began = self._launched_at[update.task_id]
+            running_at = self._running_at.get(update.task_id, now)
+            self._ends[update.task_id].set_result(Launched(running_at - began, now - began))
 
 
 def _expect_finished(update: StatusUpdate) -> None:

@@ -81,6 +81,17 @@ def master_process(directory: Path) -> Iterator[Master]:
         yield Master(process, log)
 
 
+@contextlib.contextmanager
+def agent_process(directory: Path, master: Master, *options: str) -> Iterator[subprocess.Popen[str]]:
+    """Run a real agent in `directory`."""
+    argv = ["runrig_agent", "--master", master.grpc, "--work-dir", str(directory / "agent"), "--ports", "auto"]
+    with (
+        (directory / "agent.log").open("w") as errors,
+        running([*argv, *options], subprocess.DEVNULL, errors, subprocess.DEVNULL) as process,
+    ):
+        yield process
+
+
 class EmulatedAgents:
     """The process of `tests.bench.emulated`: many agents at the far ends of real gRPC streams."""
 

@@ -6,9 +6,10 @@ import asyncio
 import contextlib
 import os
 import signal
+import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -17,11 +18,9 @@ import grpc
 
 from runrig.v1 import (
     agent_pb2,
-    agent_pb2_grpc,
     operator_pb2_grpc,
     resources_pb2,
     scheduler_pb2,
-    scheduler_pb2_grpc,
     tasks_pb2,
 )
 from runrig_master.core.settings import CoreSettings
@@ -39,7 +38,7 @@ Received = TypeVar("Received")
 class Served:
     """A master that answers."""
 
-    grpc: str
+    grpc_address: str
     http: str
     channel: grpc.aio.Channel
     process: subprocess.Popen[str] | None = None
@@ -47,16 +46,24 @@ class Served:
     @property
     def operator(self) -> operator_pb2_grpc.OperatorServiceAsyncStub:
         """Return the stub of the operator service."""
-        return operator_pb2_grpc.OperatorServiceStub(self.channel)  # type: ignore[return-value]
+        return operator_pb2_grpc.OperatorServiceStub(self.channel)
 
     def scheduler(self) -> Stream[scheduler_pb2.SchedulerServiceConnectResponse]:
         """Open a scheduler's stream."""
-        call = scheduler_pb2_grpc.SchedulerServiceStub(self.channel).Connect()
+        call = self.channel.stream_stream(
+            "/runrig.v1.SchedulerService/Connect",
+            scheduler_pb2.SchedulerServiceConnectRequest.SerializeToString,
+            scheduler_pb2.SchedulerServiceConnectResponse.FromString,
+        )()
         return Stream(call, scheduler_pb2.SchedulerServiceConnectRequest, "calls", "events", "event")
 
     def agent(self) -> Stream[agent_pb2.AgentServiceConnectResponse]:
         """Open an agent's stream."""
-        call = agent_pb2_grpc.AgentServiceStub(self.channel).Connect()
+        call = self.channel.stream_stream(
+            "/runrig.v1.AgentService/Connect",
+            agent_pb2.AgentServiceConnectRequest.SerializeToString,
+            agent_pb2.AgentServiceConnectResponse.FromString,
+        )()
         return Stream(call, agent_pb2.AgentServiceConnectRequest, "reports", "commands", "command")
 
     async def subscribed(self, name: str = "f", session: int = 1, **fields: Any) -> Stream[Any]:
@@ -66,10 +73,12 @@ class Served:
         await stream.next("subscribed")
         return stream
 
-    async def registered(self, name: str = "a1", session: int = 1, **fields: Any) -> Stream[Any]:
+    async def registered(
+        self, name: str = "a1", session: int = 1, tasks: Sequence[agent_pb2.TaskReport] = (), **fields: Any
+    ) -> Stream[Any]:
         """Open an agent's stream and register."""
         stream = self.agent()
-        await stream.send(register(name, session, **fields))
+        await stream.send(register(name, session, tasks=tasks, **fields))
         await stream.next("registered")
         return stream
 
@@ -184,6 +193,12 @@ def update(task_id: str = "t1", state: int = 3, number: int = 1, name: str = "f"
     return agent_pb2.AgentReport(update=status(task_id, state, number, name))
 
 
+def task_report(task_id: str = "t1", number: int = 1, name: str = "f", **fields: Any) -> agent_pb2.TaskReport:
+    """Build what a returning agent says of a task that runs."""
+    known: dict[str, Any] = {"framework_id": name, "task_id": task_id, "role": name, "resources": resources(1000, 32)}
+    return agent_pb2.TaskReport(**(known | {"status": status(task_id, 3, number, name)} | fields))
+
+
 def acknowledge(task_id: str = "t1", number: int = 1) -> scheduler_pb2.SchedulerCall:
     """Build a receipt."""
     receipt = scheduler_pb2.Acknowledgement(task_id=task_id, agent_id="a1", number=number)
@@ -196,7 +211,8 @@ async def serving(core: CoreSettings = CoreSettings(), state: str = "memory:", *
     addresses: asyncio.Future[tuple[str, str]] = asyncio.get_running_loop().create_future()
     settings = MasterSettings("127.0.0.1:0", "127.0.0.1:0", state, core=core, **edges)
     leading = asyncio.create_task(run_master(settings, lambda grpc, http: addresses.set_result((grpc, http))))
-    await asyncio.wait({leading, addresses}, return_when=asyncio.FIRST_COMPLETED)
+    ends: set[asyncio.Future[Any]] = {leading, addresses}
+    await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
     if leading.done():
         leading.result()
     grpc_address, http_address = addresses.result()
@@ -216,8 +232,6 @@ def command(*flags: str) -> list[str]:
 
 def free_port() -> int:
     """Return a port that nobody uses now."""
-    import socket
-
     with socket.create_server(("127.0.0.1", 0)) as bound:
         return int(bound.getsockname()[1])
 

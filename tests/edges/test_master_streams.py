@@ -248,7 +248,7 @@ AGENT_NONSENSE = [
     ([register(attributes=[{"name": "x", "value": "y"}] * 999)], "INVALID", "agent.attributes: 999"),
     ([register(attributes=[{"name": "x", "value": "y" * 1000}] * 99)], "INVALID", "agent.attributes: 99099"),
     (
-        [register(resources=resources_pb2.Resources(ports=[{"begin": 9, "end": 3}]))],
+        [register(resources=resources_pb2.Resources(ports=[resources_pb2.PortRange(begin=9, end=3)]))],
         "INVALID",
         "agent.resources.ports: '9-3'",
     ),
@@ -361,7 +361,7 @@ async def test_an_envelope_that_is_too_large_ends_its_stream_and_nothing_else() 
 
 async def test_bytes_that_are_no_message_end_their_stream_and_nothing_else() -> None:
     async with serving() as master:
-        call = master.channel.stream_stream("/runrig.v1.SchedulerService/Connect")()
+        call: Any = master.channel.stream_stream("/runrig.v1.SchedulerService/Connect")()
         await call.write(b"\xff\xff\xff\xff")
 
         code, details = await Stream(call, None, "", "", "").end()
@@ -386,9 +386,9 @@ async def test_a_hundred_thousand_reports_in_one_envelope_are_taken_in_their_tim
 async def test_tasks_whose_launch_would_not_fit_one_message_with_others_reach_their_agent() -> None:
     """Envelopes are cut before they grow past what a receiver takes."""
     options = [("grpc.max_receive_message_length", 8 * 1024 * 1024)]
-    async with serving() as master, grpc.aio.insecure_channel(master.grpc, options) as small:
+    async with serving() as master, grpc.aio.insecure_channel(master.grpc_address, options) as small:
         scheduler = await master.subscribed()
-        agent = Served(master.grpc, master.http, small).agent()
+        agent = Served(master.grpc_address, master.http, small).agent()
         await agent.send(register(resources=resources(4000, 100_000)))
         await agent.next("registered")
         [offer] = (await scheduler.next("offers")).offers

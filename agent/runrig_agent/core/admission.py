@@ -37,6 +37,7 @@ def launch_problem(
     total: Resources,
     account: Account,
     runtime_problems: Mapping[RuntimeKind, str],
+    disk_problem: str | None,
     allowed_volumes: tuple[str, ...],
 ) -> LaunchRefused | None:
     """Return why `spec` must not start here, or None: the task's own faults first, then the agent's."""
@@ -49,6 +50,8 @@ def launch_problem(
         problem = _volume_problem(volume, allowed_volumes)
         if problem is not None:
             return LaunchRefused(TaskState.TASK_ERROR, Reason.VOLUME_REFUSED, problem)
+    if disk_problem is not None:
+        return LaunchRefused(TaskState.TASK_FAILED, Reason.DISK_FULL, disk_problem)
     if spec.runtime_kind in runtime_problems:
         problem = f"{spec.runtime_kind.name.lower()}: {runtime_problems[spec.runtime_kind]}"
         return LaunchRefused(TaskState.TASK_FAILED, Reason.RUNTIME_UNAVAILABLE, problem)

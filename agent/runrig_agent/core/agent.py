@@ -162,6 +162,9 @@ class AgentCore:
                 if problem is not None:
                     self._recovery.gone_without_word(kind, now)
                 self._runtimes_changed(now)
+            case events.DiskChanged(problem):
+                self._runtimes.disk_problem = problem
+                self._runtimes_changed(now)
             case events.TasksFound():
                 self._recovery.found(event, now)
                 self._runtimes_changed(now)

@@ -97,6 +97,13 @@ class RuntimeChanged:
 
 
 @dataclass(frozen=True, slots=True)
+class DiskChanged:
+    """The agent's own disk has room for tasks (`problem` None), or is full and what to do."""
+
+    problem: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class FoundTask:
     """A task that a runtime had started, and how it ended if it did."""
 
@@ -130,6 +137,7 @@ Event = (
     | TaskEnded
     | TaskChecked
     | RuntimeChanged
+    | DiskChanged
     | TasksFound
     | Tick
 )

@@ -120,6 +120,7 @@ class Launches:
             info.resources,
             self._account,
             self._runtimes.problems_of_launch,
+            self._runtimes.disk_problem,
             self._policy.allowed_volumes,
         )
 

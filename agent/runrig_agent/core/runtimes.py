@@ -20,6 +20,8 @@ class Runtimes:
         self.problems: dict[RuntimeKind, str] = {
             kind: f"this agent runs no such tasks; start it with --runtime {kind.name.lower()} or auto" for kind in _ALL
         }
+        self.disk_problem: str | None = None
+        """Why no runtime can be used, though it answers: what tasks write has no room."""
         self._effects = effects
         self._tasks = tasks
         self._configured: tuple[RuntimeKind, ...] = ()
@@ -27,7 +29,9 @@ class Runtimes:
 
     @property
     def available(self) -> tuple[RuntimeKind, ...]:
-        """Return those that can be used now."""
+        """Return those that can be used now; none while the disk is full."""
+        if self.disk_problem is not None:
+            return ()
         return tuple(kind for kind in self._configured if kind not in self.problems and kind not in self._asked)
 
     @property

@@ -38,6 +38,7 @@ _MEANINGS: tuple[tuple[str, Reason, bool, str], ...] = (
         _FAULT_OF_TASK,
         "a volume's directory does not exist on the agent",
     ),
+    (r"invalid reference format", Reason.INVALID_TASK, _FAULT_OF_TASK, "container.image is not the name of an image"),
     (r"network .* not found", Reason.START_FAILED, _FAULT_OF_TASK, "the agent's engine has no such network"),
 )
 

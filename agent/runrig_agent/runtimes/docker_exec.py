@@ -11,6 +11,7 @@ from pathlib import Path
 
 from runrig.errors import Unavailable
 from runrig_agent.runtimes.docker_engine import Engine
+from runrig_agent.runtimes.docker_spec import environment_inside
 from runrig_agent.runtimes.docker_streams import EngineAnswer, EngineStream
 
 _POLL_S = 0.05
@@ -32,7 +33,7 @@ class DockerExec:
         cls, engine: Engine, container: str, argv: tuple[str, ...], env: Mapping[str, str], tty: bool
     ) -> DockerExec:
         """Start a command; raises EngineAnswer, Unavailable."""
-        environment = [f"{name}={value}" for name, value in env.items()]
+        environment = environment_inside(env.items())
         made = await engine.change(
             lambda api: api.exec_create(container, list(argv), stdin=True, tty=tty, environment=environment)
         )

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -67,7 +67,7 @@ def planned(order: LaunchOrder, agent: str, settings: ContainerSettings) -> Cont
     }
     body: _Body = {
         "Image": container.image,
-        "Env": [f"{name}={value}" for name, value in _environment(order)],
+        "Env": environment_inside(order.env),
         "User": spec.command.user or settings.default_user,
         "Labels": labels_of(agent, order.key),
         "ExposedPorts": {port: {} for port in host["PortBindings"]},
@@ -97,6 +97,11 @@ def key_of(labels: dict[str, str]) -> TaskKey:
     return FrameworkId(labels.get(FRAMEWORK_LABEL, "")), TaskId(labels.get(TASK_LABEL, ""))
 
 
+def environment_inside(env: Iterable[tuple[str, str]]) -> list[str]:
+    """Return a task's environment in the engine's form, with its sandbox where the container has it."""
+    return [f"{name}={SANDBOX if name == 'RUNRIG_SANDBOX' else value}" for name, value in env]
+
+
 def _command(command: Command) -> _Body:
     """Let a shell replace the image's entry point, words be given to it, and nothing leave it as it is."""
     body: _Body = {}
@@ -107,10 +112,6 @@ def _command(command: Command) -> _Body:
     if command.working_directory:
         body |= {"WorkingDir": str(PurePosixPath(SANDBOX, command.working_directory))}
     return body
-
-
-def _environment(order: LaunchOrder) -> list[tuple[str, str]]:
-    return [(name, SANDBOX if name == "RUNRIG_SANDBOX" else value) for name, value in order.env]
 
 
 def _network(container: Container) -> str:

@@ -76,8 +76,8 @@ class Agent:
 
     @property
     def is_offerable(self) -> bool:
-        """Say whether its free resources may be offered (rules 10, 17, 19)."""
-        return self.presence is Presence.CONNECTED and not self.is_deactivated
+        """Say whether its free resources may be offered (rules 10, 17, 19), and are of use: something can run there."""
+        return self.presence is Presence.CONNECTED and not self.is_deactivated and bool(self.info.runtimes)
 
     @property
     def offered(self) -> Resources:
