@@ -91,14 +91,12 @@ Examples:
 @click.option("--docker-host", default="", help="The engine, such as unix:///run/docker.sock.  [env: DOCKER_HOST]")
 @click.option(
     "--allow-volume",
-    "allow_volumes",
     multiple=True,
     type=click.Path(path_type=Path),
     help="A directory that tasks may mount, with all below it; repeat it for more. None by default.",
 )
 @click.option(
     "--allow-fetch",
-    "allow_fetches",
     multiple=True,
     type=click.Path(path_type=Path),
     help="A directory that tasks may fetch files from; repeat it for more. HTTP is always allowed.",
@@ -129,8 +127,8 @@ def agent(
     attributes: str,
     runtime: str,
     docker_host: str,
-    allow_volumes: tuple[Path, ...],
-    allow_fetches: tuple[Path, ...],
+    allow_volume: tuple[Path, ...],
+    allow_fetch: tuple[Path, ...],
     kill_grace: float,
     keep_sandboxes: float,
     log_format: str,
@@ -150,7 +148,7 @@ def agent(
         if not 0 <= seconds <= 365 * 86_400:
             raise InvalidInput(name, seconds, "0 to 31536000 seconds")
     work_dir = work_dir.absolute()
-    volumes = _directories("--allow-volume", allow_volumes)
+    volumes = _directories("--allow-volume", allow_volume)
     asyncio.run(
         run_agent(
             AgentSettings(
@@ -167,7 +165,7 @@ def agent(
                     allowed_volumes=tuple(str(directory) for directory in volumes),
                     kill_grace_s=kill_grace,
                 ),
-                fetch=FetchSettings(SourceSettings(_directories("--allow-fetch", allow_fetches))),
+                fetch=FetchSettings(SourceSettings(_directories("--allow-fetch", allow_fetch))),
                 sandboxes=SandboxSettings(gc_age_s=keep_sandboxes),
                 process=ProcessSettings(volume_roots=volumes),
                 docker=DockerSettings(docker_host, ContainerSettings(volume_roots=volumes)),

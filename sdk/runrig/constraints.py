@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import lru_cache
@@ -70,7 +70,7 @@ def checked_constraint(field: str, constraint: Constraint) -> Constraint:
 def unmet(
     constraints: Iterable[Constraint],
     place: Place,
-    placed: dict[str, Counter[str]],
+    placed: Mapping[str, Counter[str]],
     known: dict[str, set[str]],
 ) -> str | None:
     """Return the first constraint that `place` does not meet, as text, or None.
@@ -89,7 +89,9 @@ def text_of(constraint: Constraint) -> str:
     return f"{constraint.attribute} {constraint.operator.name} {constraint.value}".rstrip()
 
 
-def _is_met(constraint: Constraint, place: Place, placed: dict[str, Counter[str]], known: dict[str, set[str]]) -> bool:
+def _is_met(
+    constraint: Constraint, place: Place, placed: Mapping[str, Counter[str]], known: dict[str, set[str]]
+) -> bool:
     value = place.attribute(constraint.attribute)
     if value is None:
         return constraint.operator in (Operator.NOT_EQUALS, Operator.UNLIKE)
@@ -107,7 +109,7 @@ def _is_met(constraint: Constraint, place: Place, placed: dict[str, Counter[str]
 
 
 def _is_met_among(
-    constraint: Constraint, value: str, placed: dict[str, Counter[str]], known: dict[str, set[str]]
+    constraint: Constraint, value: str, placed: Mapping[str, Counter[str]], known: dict[str, set[str]]
 ) -> bool:
     counts = placed.get(constraint.attribute, Counter())
     match constraint.operator:

@@ -10,10 +10,10 @@ writes, reconciliation, retries of kills, failover with the same id.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import random
 import signal
+import sys
 import time
 import uuid
 from collections import deque
@@ -25,8 +25,8 @@ import structlog
 
 from runrig._connection_grpc import Connection, addresses_of
 from runrig._wake import Wake
-from runrig.errors import Refused
-from runrig.ids import FrameworkId, Role, TaskId, checked_role
+from runrig.errors import InvalidInput, Refused, RunrigError, exit_code
+from runrig.ids import MAX_ID_LENGTH, FrameworkId, Role, TaskId, checked_id, checked_role
 from runrig.offers import DEFAULT_FAILOVER_TIMEOUT_MS, FrameworkInfo
 from runrig.raw import RawLogic, RawScheduler
 from runrig.scheduler import Persist, Scheduler, SchedulerCommand, SchedulerSettings, Told, TurnEnded
@@ -89,7 +89,13 @@ class Framework:
         the store. Its tasks outlive its absence for `failover_timeout_ms`: by default a week with a durable store, a
         minute with another, which cannot come back as the same framework. Raises InvalidInput.
         """
+        if not 1 <= len(name) <= MAX_ID_LENGTH:
+            raise InvalidInput("name", name, f"1 to {MAX_ID_LENGTH} characters")
         checked = tuple(checked_role("roles", role) for role in roles)
+        if not checked or len(set(checked)) < len(checked):
+            raise InvalidInput("roles", tuple(roles), "one role at least, and each once")
+        if framework_id:
+            checked_id("framework_id", framework_id)
         self.logic = logic
         self.store = store if store is not None else MemoryStore()
         self.scheduler: Scheduler | RawScheduler | None = None
@@ -164,9 +170,20 @@ class Framework:
             await self._stop()
 
     def main(self, until: Callable[[], bool] | None = None) -> None:
-        """Run as a program: until Ctrl-C, SIGTERM, or `until()` holds after a turn."""
-        with contextlib.suppress(KeyboardInterrupt, asyncio.CancelledError):
+        """Run as a program: until Ctrl-C, SIGTERM, or `until()` holds after a turn.
+
+        Returns at the end that was meant: `until()`, or a signal where there is no `until`. Any other end is the
+        program's: SystemExit with the code of the signal, or of what `run` raised, which is said on stderr.
+        """
+        try:
             asyncio.run(self._main(until))
+        except RunrigError as error:
+            print(f"{self._info.name}: {error}", file=sys.stderr)
+            raise SystemExit(exit_code(error)) from None
+        except (KeyboardInterrupt, asyncio.CancelledError) as end:
+            if until is not None:
+                number = signal.SIGINT if isinstance(end, KeyboardInterrupt) else signal.SIGTERM
+                raise SystemExit(128 + number) from None
 
     async def _main(self, until: Callable[[], bool] | None) -> None:
         task = asyncio.current_task()

@@ -61,18 +61,29 @@ class Placed:
 
     def __init__(self) -> None:
         self._groups: dict[str, Counts] = {}
+        self._changes: Counter[str] = Counter()
         self.known: dict[str, set[str]] = {}
         """By attribute: every value seen on any agent."""
 
-    def counts(self, group: str) -> Counts:
-        """Return the counts of a group."""
-        return self._groups.setdefault(group, {})
+    def counts(self, group: str) -> Mapping[str, Counter[str]]:
+        """Return the counts of a group, by attribute and value."""
+        return self._groups.get(group, {})
+
+    def changes(self, group: str) -> int:
+        """Return how often the counts of a group have changed since there is something to count."""
+        return self._changes[group]
 
     def add(self, group: str, attributes: Iterable[tuple[str, str]], by: int = 1) -> None:
         """Count a task of `group` in (or, with `by` -1, out) at a place with these attributes."""
-        counts = self.counts(group)
+        counts = self._groups.setdefault(group, {})
+        self._changes[group] += 1
         for name, value in attributes:
-            counts.setdefault(name, Counter())[value] += by
+            counter = counts.setdefault(name, Counter())
+            counter[value] += by
+            if not counter[value]:
+                del counter[value]
+        if not any(counts.values()):
+            del self._groups[group], self._changes[group]
 
     def see(self, attributes: Iterable[tuple[str, str]]) -> None:
         """Remember the values of an agent's attributes."""
@@ -85,8 +96,11 @@ def place_attributes(offer: Offer) -> tuple[tuple[str, str], ...]:
     return (("hostname", offer.hostname), *offer.attributes)
 
 
-def match(wants: Iterable[Want], offers: Sequence[Offer], placed: Placed) -> Matched:
+def match(wants: Iterable[Want], offers: Sequence[Offer], placed: Placed, most: int | None = None) -> Matched:
     """Place as many wants as fit, the earlier first; `placed` counts what is placed.
+
+    It ends after it has looked for places for `most` of them. Those like one that found none are passed over and not
+    counted: a thousand that fit nowhere keep nothing from those behind them.
 
     Example:
         >>> from runrig.resources import Resources
@@ -99,15 +113,21 @@ def match(wants: Iterable[Want], offers: Sequence[Offer], placed: Placed) -> Mat
     for offer in offers:
         placed.see(place_attributes(offer))
     result = Matched()
-    hopeless: dict[object, list[Room]] = {}
+    possible: dict[object, list[Room]] = {}
+    looks = 0
     for want in wants:
-        _place(want, rooms, placed, hopeless, result)
+        if looks == most:
+            break
+        looks += _place(want, rooms, placed, possible, result)
     return result
 
 
-def _place(want: Want, rooms: list[Room], placed: Placed, hopeless: dict[object, list[Room]], result: Matched) -> None:
-    shape = shape_of(want)
-    candidates = hopeless.setdefault(shape, [room for room in rooms if want.role in (None, room.offer.role)])
+def _place(want: Want, rooms: list[Room], placed: Placed, possible: dict[object, list[Room]], result: Matched) -> bool:
+    """Place a want if it fits; say whether there was a room to look at. `possible` has those left for each shape."""
+    shape = _shape_now(want, placed)
+    candidates = possible.get(shape)
+    if candidates is None:
+        candidates = possible[shape] = [room for room in rooms if want.role in (None, room.offer.role)]
     counts = placed.counts(want.group)
     best: Room | None = None
     best_ports: tuple[int, ...] = ()
@@ -126,13 +146,14 @@ def _place(want: Want, rooms: list[Room], placed: Placed, hopeless: dict[object,
             best, best_ports, best_key = room, ports, key
         if want.placement is Placement.ANY:
             break
-    if failed and not _depends_on_group(want.constraints):
+    if failed:
         gone = {id(room) for room in failed}
-        hopeless[shape] = [room for room in candidates if id(room) not in gone]
+        possible[shape] = [room for room in candidates if id(room) not in gone]
     if best is None:
         result.unplaced.append(want.task_id)
-        return
-    _take(want, best, best_ports, placed, result)
+    else:
+        _take(want, best, best_ports, placed, result)
+    return bool(candidates)
 
 
 def _take(want: Want, room: Room, ports: tuple[int, ...], placed: Placed, result: Matched) -> None:
@@ -143,16 +164,17 @@ def _take(want: Want, room: Room, ports: tuple[int, ...], placed: Placed, result
     result.matches.append(Match(want, room.offer, spec))
 
 
-def shape_of(want: Want) -> object:
-    """Return what two wants share if they fit on the same offers."""
-    return (want.spec.resources, want.ports, want.constraints, want.group, want.role, want.spec.runtime_kind)
+def _shape_now(want: Want, placed: Placed) -> object:
+    """Return what two wants share if a room that failed one fails the other; a group's while nothing changes in it."""
+    shape = (want.spec.resources, want.ports, want.constraints, want.role, want.spec.runtime_kind)
+    return (shape, want.group, placed.changes(want.group)) if _depends_on_group(want.constraints) else shape
 
 
 def _depends_on_group(constraints: tuple[Constraint, ...]) -> bool:
     return any(item.operator in (Operator.UNIQUE, Operator.GROUP_BY, Operator.MAX_PER) for item in constraints)
 
 
-def _preference(want: Want, room: Room, counts: Counts) -> tuple[int, ...]:
+def _preference(want: Want, room: Room, counts: Mapping[str, Counter[str]]) -> tuple[int, ...]:
     """Return a key of which the smallest is best: crowded hosts for PACK, empty ones for SPREAD."""
     if want.placement is Placement.PACK:
         return (room.left.cpu_millis, room.left.mem_mib)
@@ -161,7 +183,11 @@ def _preference(want: Want, room: Room, counts: Counts) -> tuple[int, ...]:
 
 
 def _problem(
-    want: Want, room: Room, ports: tuple[int, ...] | None, counts: Counts, known: dict[str, set[str]]
+    want: Want,
+    room: Room,
+    ports: tuple[int, ...] | None,
+    counts: Mapping[str, Counter[str]],
+    known: dict[str, set[str]],
 ) -> str | None:
     kind = want.spec.runtime_kind
     if room.offer.runtimes and kind not in room.offer.runtimes:

@@ -91,7 +91,8 @@ class SchedulerSettings:
     refuse_ms: int = 60_000
     """How long an offer that fits nothing is refused; new wants revive at once."""
     wants_per_turn: int = 2_000
-    """Wants that are matched in one turn; the rest wait for the next offers."""
+    """Wants for which a place is looked for in one turn; the rest wait for the next offers. Those that are like one
+    that found none do not count, as they cost next to nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +147,7 @@ class Scheduler:
         self._receipts: list[Acknowledgement] = []
         self._answers: list[Answer] = []
         self._impossible: list[TaskView] = []
-        """Wants that can never be launched: told at the end of the turn, so that a logic is not called within itself."""
+        """Wants that can never be launched: told at the end of the turn, as a logic is not called within itself."""
         self._suppressed: set[Role] = set()
         self._must_revive = False
         self._has_declined = False
@@ -401,8 +402,8 @@ class Scheduler:
         offers, self._offers = list(self._offers.values()), {}
         if not offers:
             return
-        wants = sorted(self.waiting.values(), key=lambda want: -want.priority)[: self._settings.wants_per_turn]
-        found = match(wants, offers, self._placed)
+        wants = sorted(self.waiting.values(), key=lambda want: -want.priority)
+        found = match(wants, offers, self._placed, self._settings.wants_per_turn)
         by_offer: dict[OfferId, list[Match]] = {}
         for item in found.matches:
             by_offer.setdefault(item.offer.offer_id, []).append(item)

@@ -176,7 +176,7 @@ class Wants:
                     decision
                     for goal in self._goals.values()
                     for index, slot in goal.slots.items()
-                    if 0 < slot.not_before <= now
+                    if slot.not_before > 0  # one that waits on asks to be woken again
                     for decision in self._start(goal, index, now)
                 ]
             case _:
@@ -219,6 +219,8 @@ class Wants:
         if not goal.is_kept and view.state is TaskState.TASK_FINISHED:
             slot.is_over = True
             return
+        if view.launched_at and now - view.launched_at >= HEALTHY_RUN_S:
+            slot.failures = slot.mishaps = 0
         is_clusters_fault = view.status.reason in CLUSTER_REASONS or view.state is TaskState.TASK_UNREACHABLE
         if is_clusters_fault:
             slot.mishaps += 1
@@ -226,8 +228,6 @@ class Wants:
                 slot.not_before = now + _backoff_s(slot.mishaps - 1)
             return
         slot.mishaps = 0
-        if view.launched_at and now - view.launched_at >= HEALTHY_RUN_S:
-            slot.failures = 0
         slot.failures += 1
         hopeless = view.status.reason is Reason.INVALID_TASK
         if not goal.is_kept and (hopeless or slot.failures > goal.retries):

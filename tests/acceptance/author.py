@@ -1,15 +1,18 @@
-"""An author's framework for tests: tasks are asked for one by one, from outside, and all that is told of them is kept."""
+"""An author's framework for tests: tasks are asked for one by one, and all that is told of them is kept."""
 
 from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Coroutine, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import Any, TypeVar
 
 import runrig
 from runrig.testing.processes import until
+
+T = TypeVar("T")
 
 
 class Wishes:
@@ -31,7 +34,9 @@ class Wishes:
                 return [event]
             case runrig.TaskChanged():
                 self.changes.setdefault(event.task.task_id, []).append(event.task)
-        return []
+                return []
+            case _:
+                return []
 
 
 class Author:
@@ -69,13 +74,23 @@ class Author:
 
     def reached(self, task_id: str, state: runrig.TaskState, within_s: float = 20.0) -> runrig.StatusUpdate:
         """Wait until a task has been in a state; fail with what was said when it has ended in another."""
-        reached = until(lambda: self._either(task_id, state), f"{task_id} is {state.name}", within_s)
+        reached = self._until(task_id, state, within_s)
         assert reached.state is state, f"{task_id} is {reached.state.name}, {reached.reason.name}: {reached.message}"
         return reached
 
     def ended(self, task_id: str, within_s: float = 20.0) -> runrig.StatusUpdate:
         """Wait for a task's end."""
-        return until(lambda: self._either(task_id, None), f"{task_id} has ended", within_s)
+        return self._until(task_id, None, within_s)
+
+    def ask(self, work: Coroutine[Any, Any, T]) -> T:
+        """Do some asynchronous work where the framework runs."""
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(20)
+
+    def _until(self, task_id: str, state: runrig.TaskState | None, within_s: float) -> runrig.StatusUpdate:
+        what = f"{task_id} {'has ended' if state is None else 'is ' + state.name}"
+        reached = until(lambda: self._either(task_id, state), what, within_s)
+        assert reached is not None
+        return reached
 
     def _either(self, task_id: str, state: runrig.TaskState | None) -> runrig.StatusUpdate | None:
         told = self.told(task_id)

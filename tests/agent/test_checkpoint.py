@@ -57,6 +57,26 @@ async def test_two_agents_cannot_share_a_work_directory(tmp_path: Path) -> None:
     assert await reopened(tmp_path) == records.SavedState()
 
 
+async def test_on_a_full_disk_room_is_made_and_the_change_is_kept(tmp_path: Path) -> None:
+    def limit(pages: int) -> None:
+        checkpoint._connection.execute(f"PRAGMA max_page_count = {pages}")
+
+    def make_room() -> None:
+        rooms.append("made")
+        limit(100_000)
+
+    rooms: list[str] = []
+    checkpoint, _ = await Checkpoint.open(tmp_path, make_room)
+    agent = registered()
+    limit(1)  # SQLite's own limit is to it what a full disk is
+
+    await checkpoint.write(tuple(changes_of(agent, agent.order(launch(*(process(f"t{n}") for n in range(99)))))))
+    await checkpoint.close()
+
+    assert rooms == ["made"]
+    assert len((await reopened(tmp_path)).tasks) == 99
+
+
 async def test_what_cannot_be_a_work_directory_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
 

@@ -96,6 +96,7 @@ async def test_toml_is_understood(runner: Runner) -> None:
         (b"\xff\xfe", 400),
         (b"", 400),
         (b"[" * 50_000, 400),
+        (b'{"command": "x", "array": ' + b"9" * 5_000 + b"}", 400),
         (b"[]", 422),
         (b"null", 422),
         (b'{"command": "x", "cpus": NaN}', 422),

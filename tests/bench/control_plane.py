@@ -38,7 +38,7 @@ class Shape:
     processes_one_by_one: int = 200
     processes_at_once: int = 1_000
     containers_one_by_one: int = 20
-    containers_at_once: int = 40
+    containers_at_once: int = 16
     timeout_s: float = 120.0
     """After this long a benchmark has failed."""
 

@@ -157,6 +157,14 @@ def test_a_live_task_wins_over_ended_ones(master: FakeMaster, runrig: Runrig) ->
     assert json.loads(runrig("tasks", "show", "web", "-o", "json").stdout)["id"] == "web-2"
 
 
+def test_a_whole_id_means_that_task_and_no_live_one_that_it_begins(master: FakeMaster, runrig: Runrig) -> None:
+    master.tasks = [task("web-1", tasks_pb2.TASK_FAILED), task("web-12")]
+
+    assert json.loads(runrig("tasks", "show", "web-1", "-o", "json").stdout)["id"] == "web-1"
+    assert runrig("kill", "web-1").stderr == "it had ended already: TASK_FAILED\n"
+    assert master.told == []
+
+
 def test_an_unknown_task_ends_with_3_and_an_ambiguous_one_with_2(master: FakeMaster, runrig: Runrig) -> None:
     master.tasks = [task("web-1"), task("web-2")]
 

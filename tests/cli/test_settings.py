@@ -3,8 +3,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import click
 import pytest
 
+from runrig.cli.main import main as cli
 from runrig.cli.settings import addresses
 from runrig.errors import InvalidInput
 from tests.cli.conftest import Runrig
@@ -69,6 +71,20 @@ def test_an_option_of_a_command_has_a_variable_of_its_own(runrig: Runrig, monkey
     monkeypatch.setenv("RUNRIG_DEV_AGENTS", "1000")
 
     assert "--agents" in runrig("dev").stderr
+
+
+@pytest.mark.parametrize("words", [("agent",), ("master",), ("service", "run"), ("batch", "serve"), ("dev",)])
+def test_options_of_programs_are_configured_by_their_own_names(words: tuple[str, ...]) -> None:
+    command: click.Command = cli
+    for word in words:
+        assert isinstance(command, click.Group)
+        found = command.get_command(click.Context(command), word)
+        assert found is not None
+        command = found
+
+    for option in command.params:
+        if isinstance(option, click.Option):
+            assert f"--{str(option.name).replace('_', '-')}" in option.opts
 
 
 @pytest.mark.parametrize(

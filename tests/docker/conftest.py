@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -27,6 +29,46 @@ def engine() -> Iterator[str]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DOCKER_HOST", address)
         yield address
+
+
+@pytest.fixture
+def own_engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnEngine]:
+    """Give an engine that a test may kill; it is started by the test."""
+    engine = OwnEngine(tmp_path_factory.mktemp("e"))
+    yield engine
+    engine.script("stop", "--purge")
+
+
+class OwnEngine:
+    """An engine of this test's own, to kill."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.env = {**os.environ, "DOCKER_HOST": ""}
+
+    def script(self, *words: str) -> str:
+        done = subprocess.run(
+            [sys.executable, str(ENGINE_SCRIPT), "--dir", str(self.folder), *words],
+            env=self.env,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=START_TIMEOUT_S,
+            check=False,
+        )
+        if done.returncode == NO_ENGINE:
+            pytest.skip(done.stderr)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip()
+
+    def start(self) -> str:
+        address = self.script("start", "--private", "--own-network").removeprefix("DOCKER_HOST=")
+        self.env["DOCKER_HOST"] = address
+        self.script("image")
+        return address
+
+    def kill(self) -> None:
+        os.kill(int((self.folder / "docker.pid").read_text()), signal.SIGKILL)
 
 
 def ask_script(command: str, engine: str) -> str:

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import signal
 import socket
-import subprocess
-import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 from uuid import uuid4
@@ -24,7 +21,7 @@ from runrig_agent.runtimes.docker_containers import listed
 from runrig_agent.runtimes.docker_settings import ContainerSettings, DockerSettings
 from runrig_agent.sandbox_logs import LogLimits, log_files
 from tests.agent.runtimes import DEADLINE_S, Listener, is_alive, key, order, run, text, until
-from tests.docker.conftest import ENGINE_SCRIPT
+from tests.docker.conftest import OwnEngine
 
 pytestmark = [pytest.mark.docker, pytest.mark.xdist_group("docker-engine")]
 
@@ -522,45 +519,6 @@ async def test_closing_a_session_kills_its_command(agent: Agent) -> None:
 
 
 # --- ends of the engine -----------------------------------------------------------------------------------
-
-
-class OwnEngine:
-    """An engine of this test's own, to kill."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.env = {**os.environ, "DOCKER_HOST": ""}
-
-    def script(self, *words: str) -> str:
-        done = subprocess.run(
-            [sys.executable, str(ENGINE_SCRIPT), "--dir", str(self.folder), *words],
-            env=self.env,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=100,
-            check=False,
-        )
-        if done.returncode == 3:
-            pytest.skip(done.stderr)
-        assert done.returncode == 0, done.stderr
-        return done.stdout.strip()
-
-    def start(self) -> str:
-        address = self.script("start", "--private", "--own-network").removeprefix("DOCKER_HOST=")
-        self.env["DOCKER_HOST"] = address
-        self.script("image")
-        return address
-
-    def kill(self) -> None:
-        os.kill(int((self.folder / "docker.pid").read_text()), signal.SIGKILL)
-
-
-@pytest.fixture
-def own_engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnEngine]:
-    engine = OwnEngine(tmp_path_factory.mktemp("e"))
-    yield engine
-    engine.script("stop", "--purge")
 
 
 @pytest.mark.dind

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from runrig.ids import AgentId, FrameworkId, OfferId, Role, TaskId
 from runrig.offers import (
@@ -184,6 +185,16 @@ def test_an_offer_that_fits_nothing_is_declined_with_what_it_is_short_of() -> No
 
     [decline] = [call for call in calls(commands) if isinstance(call, Decline)]
     assert decline.filter.reason == "short of cpu_millis by 60000"
+
+
+def test_any_number_of_wants_that_fit_nowhere_keep_none_behind_them_from_running() -> None:
+    hopeless = tuple(replace(want(f"big-{n}", cpus=64_000), group=f"group-{n}") for n in range(5_000))
+    scheduler = connected(Recorder(Run((*hopeless, want("small")))))
+
+    commands = turn(scheduler, OffersMade((offer("o1"),)))
+
+    [accept] = [call for call in calls(commands) if isinstance(call, Accept)]
+    assert [spec.task_id for launch in accept.groups for op in launch.operations for spec in op.tasks] == ["small"]
 
 
 def test_a_want_that_cannot_be_launched_is_told_as_an_error_and_costs_nothing_more() -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from runrig import Constraint, Operator, Wants, task
-from runrig.tasks import TaskState
-from runrig.testing import Cluster, failing, finishing
+from collections import Counter
+
+from runrig import Constraint, Operator, TaskView, Wants, task
+from runrig.tasks import Reason, TaskSpec, TaskState
+from runrig.testing import Behaviour, Cluster, failing, finishing
 
 
 def test_commands_run_once_each_to_success() -> None:
@@ -81,6 +83,45 @@ def test_a_run_that_fails_is_tried_again_with_growing_waits_until_its_retries_ar
     assert wants.failed == ["doomed"]
     assert len(cluster.starts) == 4
     assert took >= 4 + 1 + 2 + 4
+
+
+def test_each_of_two_that_wait_after_a_failure_is_tried_again() -> None:
+    failed = set[str]()
+
+    def fails_first(spec: TaskSpec) -> Behaviour:
+        after_s = {"early": 1.0, "late": 1.5}[spec.name]
+        if spec.name in failed:
+            return Behaviour(after_s)
+        failed.add(spec.name)
+        return Behaviour(after_s, exit_code=1)
+
+    cluster = Cluster()
+    cluster.agents(1, script=fails_first)
+    wants = Wants()
+    wants.once("early", task("true"), retries=1)
+    wants.once("late", task("true"), retries=1)
+    cluster.run("batch", wants)
+
+    cluster.until(lambda: wants.is_done, within="1m")
+
+    assert wants.failed == []
+
+
+def test_what_an_agent_refuses_at_once_is_not_launched_on_it_in_a_tight_loop() -> None:
+    cluster = Cluster()
+    cluster.agents(1, script=lambda _: Behaviour(fails_to_start=Reason.DISK_FULL))
+    told: list[TaskView] = []
+    wants = Wants(told.append)
+    wants.keep("web", 1, task("serve"))
+    wants.once("job", task("true"), retries=0)
+    cluster.run("batch", wants)
+
+    cluster.advance("60s")
+
+    refused = Counter(view.task_id.split(".")[0] for view in told if view.state is TaskState.TASK_FAILED)
+    assert refused.keys() == {"web", "job"}
+    assert max(refused.values()) <= 8
+    assert wants.failed == [], "no retry is charged for it"
 
 
 def test_unique_hosts_hold_one_task_each_and_the_rest_wait() -> None:

@@ -133,6 +133,7 @@ def test_an_app_that_is_not_there_ends_with_not_found(url: str, words: tuple[str
         ("[]", "one app at least"),
         ('{"cmd": "serve"}', 'an app with an "id"'),
         ('{"id": "web", "cmd": "serve", "cpus": "many"}', "/cpus: must be a number"),
+        ('{"id": "web", "cmd": "\\ud800"}', "/cmd: must be valid Unicode"),
         ("[" * 10_000, "JSON"),
     ],
 )
@@ -158,7 +159,16 @@ def test_a_framework_that_does_not_answer_ends_with_unreachable() -> None:
     result = runrig("http://127.0.0.1:1", "ls")
 
     assert result.exit_code == EXIT_UNREACHABLE
-    assert "is it running?" in result.stderr
+    assert result.stderr.startswith("runrig: no service framework answers at http://127.0.0.1:1; ")
+
+
+def test_what_is_no_url_is_refused_and_what_is_no_service_is_said_to_be_none(url: str) -> None:
+    no_url = runrig("ftp://host", "ls")
+    other = CliRunner().invoke(main, ["batch", "ls"], env={"RUNRIG_BATCH": url})
+
+    assert (no_url.exit_code, other.exit_code) == (EXIT_USAGE, EXIT_UNREACHABLE)
+    assert no_url.stderr == "runrig: --service: 'ftp://host' is not allowed; allowed: http://host:port\n"
+    assert other.stderr == f"runrig: {url} answered /v1/jobs with 404; is it a batch framework?\n"
 
 
 def test_codes_are_those_that_are_documented() -> None:

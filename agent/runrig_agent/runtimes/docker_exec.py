@@ -10,10 +10,14 @@ from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 
 from runrig.errors import Unavailable
+from runrig.tasks import Reason
+from runrig_agent.runtime import LaunchFailed
 from runrig_agent.runtimes.docker_engine import Engine
 from runrig_agent.runtimes.docker_spec import environment_inside
 from runrig_agent.runtimes.docker_streams import EngineAnswer, EngineStream
 
+_REFUSAL = b"OCI runtime exec failed"
+_NOT_STARTED = (126, 127)
 _POLL_S = 0.05
 _CLOSE_S = 10.0
 
@@ -21,8 +25,11 @@ _CLOSE_S = 10.0
 class DockerExec:
     """See `ExecSession`."""
 
-    def __init__(self, engine: Engine, container: str, identifier: str, stream: EngineStream, tty: bool) -> None:
+    def __init__(
+        self, engine: Engine, container: str, identifier: str, stream: EngineStream, argv: tuple[str, ...], tty: bool
+    ) -> None:
         self._engine = engine
+        self._program = argv[0]
         self._container = container
         self._id = identifier
         self._stream = stream
@@ -41,10 +48,27 @@ class DockerExec:
         stream = await engine.endpoint.open(
             "POST", f"/exec/{identifier}/start", body={"Detach": False, "Tty": tty}, takes_over=True
         )
-        return cls(engine, container, identifier, stream, tty)
+        return cls(engine, container, identifier, stream, argv, tty)
 
     async def output(self) -> AsyncIterator[tuple[int, bytes]]:
-        """Yield what it writes; a terminal has one stream only."""
+        """Yield what it writes; raises LaunchFailed for a command that could not be started.
+
+        The engine says so in the command's own words: as its first output, and with a shell's exit code.
+        """
+        is_first = True
+        async for number, data in self._pieces():
+            if is_first and data.startswith(_REFUSAL) and await self.exit_code() in _NOT_STARTED:
+                why = data.decode(errors="replace").strip()
+                raise LaunchFailed(
+                    Reason.START_FAILED,
+                    f"cannot start {self._program!r}: it is not in the container, or cannot be executed: {why}",
+                    is_task_fault=True,
+                )
+            is_first = False
+            yield number, data
+
+    async def _pieces(self) -> AsyncIterator[tuple[int, bytes]]:
+        """Yield what comes; a terminal has one stream only."""
         with contextlib.suppress(Unavailable):
             if self._tty:
                 async for data in self._stream.data():

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from types import TracebackType
 from typing import Any, Self
 
 import httpx
 
 from runrig.cli.failures import Failure
+from runrig.cli.rest import Rest
 from runrig.errors import (
     EXIT_CONFLICT,
     EXIT_NOT_FOUND,
@@ -16,10 +16,12 @@ from runrig.errors import (
     EXIT_TIMEOUT,
     EXIT_UNREACHABLE,
     EXIT_USAGE,
+    ProtocolError,
 )
 
 Json = dict[str, Any]
 KINDS = {1: "stdout", 2: "stderr", 3: "note"}
+_JOBS = "/v1/jobs"
 _HEAD = 5
 _EXIT_CODES = {
     400: EXIT_USAGE,
@@ -39,26 +41,20 @@ class Client:
     """Calls, each of which returns JSON or raises Failure with what the framework said."""
 
     def __init__(self, url: str) -> None:
-        url = url if "://" in url else f"http://{url}"
-        try:
-            self._http = httpx.Client(base_url=url, timeout=PATIENCE_S)
-        except (httpx.InvalidURL, ValueError) as error:
-            raise Failure(f"--batch: {url!r} is no URL ({error}); allowed: http://host:port", EXIT_USAGE) from None
-        self._url = url
+        """Connect to nothing yet; raise InvalidInput for what is no URL."""
+        self._rest = Rest("batch", url, PATIENCE_S)
 
     def __enter__(self) -> Self:
         """Return itself."""
         return self
 
-    def __exit__(
-        self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         """Close its connections."""
-        self._http.close()
+        self._rest.__exit__(*error)
 
     def submit(self, description: Json) -> Json:
         """Submit a job."""
-        return self._call("POST", "/v1/jobs", json=description)
+        return self._call("POST", _JOBS, description)
 
     def jobs(self, states: Sequence[str], prefix: str = "", most: int | None = None) -> Iterator[Json]:
         """Yield jobs, newest first."""
@@ -66,7 +62,7 @@ class Client:
         found = 0
         while before is not None:
             params = {"state": list(states), "prefix": prefix, "before": before, "limit": 500}
-            page = self._call("GET", "/v1/jobs", params=params)
+            page = self._call("GET", _JOBS, params=params)
             for job in page["jobs"]:
                 if most is not None and found >= most:
                     return
@@ -104,7 +100,7 @@ class Client:
         path = f"/v1/jobs/{_quoted(job_id)}/logs"
         query: Json = {**params, "framed": "true"}
         timeout = httpx.Timeout(PATIENCE_S, read=None)
-        with self._http.stream("GET", path, params=query, timeout=timeout) as response:
+        with self._rest.stream(path, params=query, timeout=timeout) as response:
             if response.status_code >= 400:
                 response.read()
                 raise self._failure(response)
@@ -124,10 +120,12 @@ class Client:
         raise Failure(f"job: {given!r} may mean {some}; write more of it", EXIT_USAGE)
 
     def _is_there(self, job_id: str) -> bool:
-        return self._http.get(f"/v1/jobs/{_quoted(job_id)}", params={"limit": 1}).status_code == 200
+        return self._rest.request("GET", f"/v1/jobs/{_quoted(job_id)}", params={"limit": 1}).status_code == 200
 
-    def _call(self, method: str, path: str, **kwargs: Any) -> Json:
-        response = self._http.request(method, path, **kwargs)
+    def _call(self, method: str, path: str, body: Json | None = None, **options: Any) -> Json:
+        response = self._rest.request(method, path, body, **options)
+        if response.status_code == 404 and path == _JOBS:
+            raise ProtocolError(f"{self._rest.url} answered {path} with 404; is it a batch framework?")
         if response.status_code >= 400:
             raise self._failure(response)
         answer = response.json()
@@ -138,7 +136,7 @@ class Client:
         try:
             message = str(response.json()["message"])
         except (ValueError, KeyError, TypeError):
-            message = f"{self._url} answered {response.status_code}; is it a batch framework?"
+            message = f"{self._rest.url} answered {response.status_code}; is it a batch framework?"
         return Failure(message, _EXIT_CODES.get(response.status_code, EXIT_TASK_FAILED))
 
 

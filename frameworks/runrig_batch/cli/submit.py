@@ -9,12 +9,15 @@ from typing import Any
 import click
 
 from runrig.cli.failures import EXIT_INTERRUPTED, Failure
-from runrig.cli.output import Form, hint, output_option, plain, print_json
-from runrig.errors import EXIT_TASK_FAILED, EXIT_USAGE
+from runrig.cli.output import Form, drop_output, hint, output_option, plain, print_json
+from runrig.errors import EXIT_TASK_FAILED, EXIT_USAGE, Unavailable
 from runrig_batch.cli.client import Client, Json
 from runrig_batch.cli.options import batch_option, command_of, description_of, job_options
 from runrig_batch.cli.waiting import wait_for
 from runrig_batch.core.job_file import decode
+
+EXIT_NOT_READ = 141
+"""What a shell says of a program that wrote where nobody reads, as of `| head`."""
 
 
 @click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
@@ -25,7 +28,8 @@ def run(command: tuple[str, ...], batch: str, **options: Any) -> None:
     """Run one command on the cluster, here and now: its output is yours, and so is its exit code.
 
     Words after `--` are run as they are; a single word with blanks in it is read by a shell. Ctrl-C kills
-    the job. When a command was ended by its limits (--mem, --timeout), stderr says so.
+    the job, and so does a reader of the output that goes (`| head`). When a command was ended by its limits
+    (--mem, --timeout), stderr says so.
 
     \b
     runrig batch run -- echo hello
@@ -39,10 +43,16 @@ def run(command: tuple[str, ...], batch: str, **options: Any) -> None:
         try:
             _copy_output(client, job_id)
             job = wait_for(client, [job_id], timeout_s=None, is_showing=False)[0]
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, BrokenPipeError) as error:
             client.kill(job_id)
             hint(f"killed {job_id}")
+            if isinstance(error, BrokenPipeError):
+                drop_output()
+                raise click.exceptions.Exit(EXIT_NOT_READ) from None
             raise click.exceptions.Exit(EXIT_INTERRUPTED) from None
+        except Unavailable:
+            hint(f"runrig: {job_id} goes on; follow it with: runrig batch logs -f {job_id}")
+            raise
         raise click.exceptions.Exit(_exit_code(client, job))
 
 

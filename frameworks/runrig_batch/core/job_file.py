@@ -75,7 +75,7 @@ def decode(text: str, is_toml: bool) -> object:
     """Read JSON or TOML; raise InvalidInput naming the place of the fault."""
     try:
         return tomllib.loads(text) if is_toml else json.loads(text)
-    except (tomllib.TOMLDecodeError, json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         kind = "TOML" if is_toml else "JSON"
         raise InvalidInput("job", text[:60], f"valid {kind} ({error})") from None
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Self
 
-import httpx
-
-from runrig.errors import Conflict, InvalidInput, ProtocolError, TimedOut, Unavailable
+from runrig.cli.rest import Rest
+from runrig.errors import Conflict, ProtocolError, TimedOut, Unavailable
 from runrig_service.core.errors import InvalidApp, Missing
 from runrig_service.core.paths import canonical
 
@@ -18,22 +17,19 @@ App = dict[str, Any]
 
 
 class ServiceClient:
-    """One service framework; httpx's TransportError is raised where it does not answer."""
+    """One service framework; Unavailable is raised where it does not answer."""
 
     def __init__(self, url: str) -> None:
         """Connect to nothing yet; raise InvalidInput for what is no URL."""
-        try:
-            self._http = httpx.Client(base_url=url if "://" in url else f"http://{url}", timeout=TIMEOUT_S)
-        except (httpx.InvalidURL, ValueError) as error:
-            raise InvalidInput("--service", url, f"http://host:port ({error})") from None
+        self._rest = Rest("service", url, TIMEOUT_S)
 
     def __enter__(self) -> Self:
         """Return itself."""
         return self
 
-    def __exit__(self, *_error: object) -> None:
+    def __exit__(self, *error: object) -> None:
         """Close the connections."""
-        self._http.close()
+        self._rest.__exit__(*error)
 
     def apps(self) -> list[App]:
         """Return all apps."""
@@ -64,13 +60,14 @@ class ServiceClient:
         self._json("DELETE", f"/v2/apps{canonical(app_id)}")
 
     def _json(self, method: str, path: str, body: object = None) -> dict[str, Any]:
-        answer = self._http.request(method, path, json=body)
+        answer = self._rest.request(method, path, body)
         try:
             value = answer.json()
         except ValueError:
             value = None
-        if not isinstance(value, dict):
-            raise ProtocolError(f"{answer.url} answered {answer.status_code} without JSON; is it a service framework?")
+        if not isinstance(value, dict) or (answer.status_code == 404 and path == "/v2/apps"):
+            url = self._rest.url
+            raise ProtocolError(f"{url} answered {path} with {answer.status_code}; is it a service framework?")
         if answer.is_success:
             return value
         raise _error(answer.status_code, value, path)

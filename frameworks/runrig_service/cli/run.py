@@ -31,7 +31,6 @@ from runrig.ids import checked_role
 )
 @click.option(
     "--role",
-    "roles",
     multiple=True,
     default=("service",),
     show_default=True,
@@ -52,7 +51,7 @@ def run(
     listen: str,
     allow_remote: bool,
     data_dir: Path,
-    roles: tuple[str, ...],
+    role: tuple[str, ...],
     name: str,
     failover_timeout: float,
     hostname: str,
@@ -75,7 +74,7 @@ def run(
         data_dir=data_dir,
         master=",".join(addresses("--master", master)),
         name=name,
-        roles=tuple(checked_role("--role", role) for role in roles),
+        roles=tuple(checked_role("--role", each) for each in role),
         failover_timeout_ms=round(failover_timeout * 1000),
         api=ApiSettings(host=host, port=port, hostname=hostname),
     )

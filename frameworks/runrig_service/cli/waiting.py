@@ -6,8 +6,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import httpx
-
 from runrig.cli.output import hint, plain
 from runrig.errors import TimedOut, Unavailable
 from runrig_service.cli.client import App, ServiceClient
@@ -31,7 +29,7 @@ class Waiting:
         while True:
             try:
                 news, is_over = look()
-            except (Unavailable, httpx.TransportError) as error:
+            except Unavailable as error:
                 news, is_over = f"no answer: {error}", False
             if news != told:
                 hint(plain(news))

@@ -20,8 +20,6 @@ from runrig.cli.views import (
 )
 from runrig.resources import Resources, milli_text, ports_text
 
-LIVE = ("TASK_STAGING", "TASK_STARTING", "TASK_RUNNING", "TASK_KILLING", "TASK_UNREACHABLE")
-
 AGENTS: tuple[Column[AgentView], ...] = (
     Column("ID", lambda agent: agent.id, "id"),
     Column("HOSTNAME", lambda agent: agent.hostname),
@@ -51,7 +49,7 @@ FRAMEWORKS: tuple[Column[FrameworkView], ...] = (
     Column("ROLES", lambda framework: ",".join(framework.roles)),
     Column("STATE", lambda framework: framework.state, "state"),
     Column("CONNECTED", lambda framework: framework.connected),
-    Column("TASKS", lambda framework: framework.count(*LIVE), "number"),
+    Column("TASKS", lambda framework: framework.tasks, "number"),
     Column("OFFERS", lambda framework: framework.offers, "number"),
     Column("CPUS", lambda framework: cpus_text(framework.used), "number", wide=True),
     Column("MEM", lambda framework: mem_text(framework.used.mem_mib), "number", wide=True),

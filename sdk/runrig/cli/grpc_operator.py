@@ -136,14 +136,14 @@ class Operator:
             request.page_token = answer.next_page_token
 
     async def task(self, given: str, framework_id: str = "") -> views.TaskView:
-        """Return the task with an id or the unique prefix of one: a live one if any, else one that ended.
+        """Return the task with this id, else the one that it begins: a live one if any, else one that ended.
 
         Raises NotFound, or InvalidInput when several fit.
         """
-        prefix = beginning(given)
-        live = await self.tasks(prefix, framework_id=framework_id)
-        found = live or await self.tasks(prefix, framework_id=framework_id, include_terminal=True)
-        return find("task", given, found, lambda task: task.id)
+        found = await self.tasks(beginning(given), framework_id=framework_id, include_terminal=True)
+        meant = [task for task in found if task.id == given]
+        live = [task for task in found if not TaskState[task.state].is_terminal]
+        return find("task", given, meant or live or found, lambda task: task.id)
 
     async def agent(self, given: str) -> views.AgentView:
         """Return the agent with an id, its unique prefix, or a hostname; raise NotFound or InvalidInput."""

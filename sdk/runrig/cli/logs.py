@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import sys
 from typing import TYPE_CHECKING
 
@@ -42,11 +41,7 @@ def logs(task: str, follow: bool, tail_lines: int | None, stream: Stream | None,
     Example: runrig logs -f -n 20 hello
     """
     found = find_task(master, task, framework)
-    try:
-        has_output = asyncio.run(_print_logs(found, stream, follow, tail_lines))
-    except BrokenPipeError:  # as of `| head`: what is still to be flushed has nowhere to go
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return
+    has_output = asyncio.run(_print_logs(found, stream, follow, tail_lines))
     if not has_output and tail_lines != 0:
         state = TaskState.__members__.get(found.state, TaskState.TASK_UNKNOWN)
         may_write = not follow and not state.is_terminal

@@ -11,8 +11,9 @@ from typing import Any
 import click
 
 from runrig.cli.failures import EXIT_CODES, EXIT_INTERRUPTED, Failure, failure_of
+from runrig.cli.output import drop_output
 from runrig.cli.settings import Defaults, load
-from runrig.errors import EXIT_USAGE, RunrigError
+from runrig.errors import EXIT_OK, EXIT_USAGE, RunrigError
 
 BRANCHES = "runrig.commands"
 """The group of entry points that packages hang their commands on."""
@@ -106,6 +107,9 @@ class Trunk(click.Group):
             raise
         except (KeyboardInterrupt, click.Abort):
             raise click.exceptions.Exit(EXIT_INTERRUPTED) from None
+        except BrokenPipeError:  # as of `| head`, which has read what it wanted
+            drop_output()
+            raise click.exceptions.Exit(EXIT_OK) from None
         except Exception as error:
             failure = failure_of(error)
             if failure is None:

@@ -159,8 +159,7 @@ def frameworks_teardown(framework: str, yes: bool, master: str) -> None:
     A terminal is asked first; a script is not.
     """
     found = ask(master, lambda operator: operator.framework(framework))
-    live = found.count("TASK_STAGING", "TASK_STARTING", "TASK_RUNNING", "TASK_KILLING", "TASK_UNREACHABLE")
-    _confirm(f"framework {found.name} ({found.id}): kill {live} tasks and close its id for ever?", yes)
+    _confirm(f"framework {found.name} ({found.id}): kill {found.tasks} tasks and close its id for ever?", yes)
     ask(master, lambda operator: operator.teardown_framework(found.id))
     click.echo(found.id)
 
@@ -287,6 +286,8 @@ def kill(task: str, framework: str, grace: float | None, master: str) -> None:
     async def killed(operator: Operator) -> tuple[str, str]:
         framework_id = (await operator.framework(framework)).id if framework else ""
         found = await operator.task(task, framework_id)
+        if TaskState[found.state].is_terminal:
+            return found.id, found.state
         grace_ms = None if grace is None else int(grace * 1000)
         return found.id, (await operator.kill_task(found, grace_ms)).state
 

@@ -114,6 +114,13 @@ def hint(text: str) -> None:
     click.echo(text, err=True)
 
 
+def drop_output() -> None:
+    """Let what is still to be flushed go nowhere, as nobody reads it any more."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
+
+
 def as_json(item: object) -> object:
     """Return what JSON says of an item: its own `as_json()`, the fields of a dataclass, or the item."""
     own = getattr(item, "as_json", None)

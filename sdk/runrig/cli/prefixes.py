@@ -39,7 +39,8 @@ def find(
         if len(found) == 1:
             return found[0]
         if found:
-            raise InvalidInput(kind, given, f"one of them: it may mean {_some([identity(item) for item in found])}")
+            names = _some([identity(item) for item in found])
+            raise InvalidInput(kind, given, f"more of it: it may mean {names}")
     raise NotFound(kind, given, f"`runrig {kind}s ls` lists those there are")
 
 

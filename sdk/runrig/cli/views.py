@@ -15,6 +15,10 @@ Json = dict[str, Any]
 Pairs = tuple[tuple[str, str], ...]
 
 
+LIVE = ("TASK_STAGING", "TASK_STARTING", "TASK_RUNNING", "TASK_KILLING", "TASK_UNREACHABLE")
+"""The states of tasks that have not ended."""
+
+
 @dataclass(frozen=True, slots=True)
 class ClusterView:
     """The cluster and its leader."""
@@ -106,8 +110,8 @@ class FrameworkView:
 
     @property
     def tasks(self) -> int:
-        """How many tasks the master knows of it, ended ones too."""
-        return sum(count for _, count in self.tasks_by_state)
+        """How many of its tasks have not ended."""
+        return self.count(*LIVE)
 
     def count(self, *states: str) -> int:
         """How many tasks are in one of `states`."""

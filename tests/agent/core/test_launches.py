@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from runrig.agents import AgentChanged
 from runrig.resources import Resources
 from runrig.tasks import Fetch, Port, Reason, RuntimeKind, TaskSpec, TaskState, Volume
 from runrig_agent.core import commands as do
@@ -21,6 +22,7 @@ from tests.agent.core.given import (
     of,
     process,
     registered,
+    reports,
     said,
     updates,
 )
@@ -191,6 +193,23 @@ def test_without_docker_a_container_fails_with_what_to_do() -> None:
 
     assert said(commands) == [("TASK_FAILED", Reason.RUNTIME_UNAVAILABLE)]
     assert "--runtime docker" in updates(commands)[0].message
+
+
+def test_on_a_full_disk_nothing_is_started_and_no_runtime_is_on_offer() -> None:
+    agent = registered()
+
+    full = agent.tell(events.DiskChanged("the disk is full; free some"))
+    refused = agent.order(launch(process()))
+    back = agent.tell(events.DiskChanged(None))
+    commands = agent.order(launch(process("t2")))
+
+    assert [report.agent.runtimes for report in reports(full) if isinstance(report, AgentChanged)] == [()]
+    [update] = updates(refused)
+    assert (update.state, update.reason) == (TaskState.TASK_FAILED, Reason.DISK_FULL)
+    assert update.message == "the disk is full; free some"
+    assert launched(refused) == []
+    assert [report.agent.runtimes for report in reports(back) if isinstance(report, AgentChanged)] == [INFO.runtimes]
+    assert launched(commands) == ["t2"]
 
 
 def test_files_and_images_are_brought_before_the_launch() -> None:

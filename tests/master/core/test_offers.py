@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from runrig.agents import AgentChanged
 from runrig.offers import FrameworkInfo, RescindReason, UpdateFramework
 from runrig_master.core.settings import CoreSettings
@@ -162,6 +164,18 @@ def test_an_agent_that_changes_has_its_offers_replaced() -> None:
 
     assert rescinded(commands) == [(offer.offer_id, RescindReason.AGENT_CHANGED)]
     assert shape(offers_in(commands)) == [("a1", 8000)]
+
+
+def test_an_agent_none_of_whose_runtimes_can_be_used_is_not_offered() -> None:
+    world = given(agent(), framework())
+    [offer] = offers_in(world.turn())
+
+    dead = world.report(AgentChanged(replace(agent(), runtimes=())))
+    back = world.report(AgentChanged(agent()))
+
+    assert rescinded(dead) == [(offer.offer_id, RescindReason.AGENT_CHANGED)]
+    assert offers_in(dead) == []
+    assert shape(offers_in(back)) == [("a1", 4000)]
 
 
 def test_an_agent_that_says_again_what_is_known_of_it_changes_nothing() -> None:
