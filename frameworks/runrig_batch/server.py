@@ -22,7 +22,6 @@ async def serve(settings: Settings, on_listening: Callable[[str], None]) -> None
     Tasks run on: the next process with the same data directory takes them up.
     """
     checked(settings)
-    settings.data_dir.mkdir(parents=True, exist_ok=True)
     with listening("the batch API", settings.api.address) as listener:
         framework = Framework(
             name=settings.name,

@@ -17,10 +17,9 @@ async def run_service(settings: Settings, on_listening: Callable[[str], None]) -
     """Run until SIGTERM or SIGINT, or until a part fails; `on_listening` is told the API's URL.
 
     Instances run on: the next process with the same data directory takes them up. Raises InvalidInput for settings,
-    Conflict where another process has the directory open, Unavailable for a port that is taken, and as the SDK does.
+    Conflict where another process has the directory open or listens at the port, and as the SDK does.
     """
     checked(settings)
-    settings.data_dir.mkdir(parents=True, exist_ok=True)
     with listening("the service API", settings.api.address) as listener:
         settings = replace(settings, api=replace(settings.api, port=listener.getsockname()[1]))
         framework = Framework(

@@ -15,7 +15,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from runrig._streams import SERVER_OPTIONS
-from runrig.errors import Unavailable
+from runrig.errors import Conflict
 from runrig.serving import serving_http
 from runrig.v1 import agent_pb2_grpc, operator_pb2_grpc, scheduler_pb2_grpc
 from runrig_master.agent_grpc import AgentService
@@ -36,7 +36,7 @@ SERVICES = ("runrig.v1.AgentService", "runrig.v1.SchedulerService", "runrig.v1.O
 async def run_master(settings: MasterSettings, serving: Callable[[str, str], None] | None = None) -> None:
     """Lead until SIGTERM or SIGINT; `serving` is told the gRPC and HTTP addresses once both answer.
 
-    Raises Conflict when another master uses the store, Unavailable when a port or the store cannot be used.
+    Raises Conflict when another master uses the store or a program a port, Unavailable when the store cannot be used.
     """
     store = open_store(settings.state)
     try:
@@ -87,7 +87,7 @@ async def _grpc_server(loop: Loop, settings: MasterSettings) -> tuple[grpc.aio.S
     except RuntimeError:
         port = 0
     if port == 0:
-        raise Unavailable(f"{settings.listen} for gRPC of the master cannot be used: is another program there?")
+        raise Conflict(f"{settings.listen}, for gRPC of the master, cannot be used: end what listens there")
     address = f"{settings.listen.rpartition(':')[0]}:{port}"
     settings = replace(settings, advertise=settings.advertise or address)
     agent_pb2_grpc.add_AgentServiceServicer_to_server(AgentService(loop, settings), server)

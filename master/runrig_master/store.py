@@ -126,7 +126,7 @@ def open_store(url: str) -> Store:
         return MemoryStore()
     kind, _, place = url.partition(":")
     path = Path("/" + place.lstrip("/") if place.startswith("///") else place)
-    if kind == "sqlite" and path.name:
+    if kind == "sqlite" and path.name and (place.startswith("///") or not place.startswith("//")):
         return SqliteStore(path)
     raise InvalidInput("state", url, "sqlite:///absolute/path, sqlite:relative/path or memory:")
 

@@ -178,7 +178,7 @@ class Framework:
         try:
             asyncio.run(self._main(until))
         except RunrigError as error:
-            print(f"{self._info.name}: {error}", file=sys.stderr)
+            sys.stderr.write(f"{self._info.name}: {error}\n")
             raise SystemExit(exit_code(error)) from None
         except (KeyboardInterrupt, asyncio.CancelledError) as end:
             if until is not None:
@@ -199,7 +199,8 @@ class Framework:
         if not self._info.framework_id:
             fresh = f"{self._info.name[:40]}-{uuid.uuid4().hex[:8]}".replace("/", "-")
             self._info = _with_id(self._info, identity.get("id") or fresh)
-        number = max(int(time.time()), int(identity.get("number", 0)) + 1)
+        # In milliseconds, so that of two processes with the same id that start in one second the later still wins.
+        number = max(time.time_ns() // 1_000_000, int(identity.get("number", 0)) + 1)
         value = json.dumps({"v": 1, "id": self._info.framework_id, "number": number}).encode()
         await self.store.commit({_IDENTITY_KEY: value})
         now = self.now()

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import signal
 import socket
 from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping
@@ -23,7 +24,7 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from runrig._addresses import host_of, is_loopback, split_address
-from runrig.errors import Unavailable
+from runrig.errors import Conflict, Unavailable
 
 __all__ = ["Guard", "is_loopback", "listening", "serve_beside", "serving_http", "split_address", "url_of"]
 
@@ -37,14 +38,16 @@ GRACE_S = 2
 def listening(what: str, address: str) -> Iterator[socket.socket]:
     """Listen at `address` (`host:port`, port 0: any) while the block runs.
 
-    Raises InvalidInput when it is no address, Unavailable naming `what` when it cannot be used.
+    Raises InvalidInput when it is no address; naming `what`, Conflict when somebody listens there, Unavailable when it
+    cannot be used for another reason.
     """
     host, port = split_address(what, address)
     try:
         bound = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
     except OSError as error:
-        text = f"{what} cannot listen on {address}: {error.strerror}; choose another address"
-        raise Unavailable(text) from None
+        if error.errno == errno.EADDRINUSE:
+            raise Conflict(f"{address}, for {what}, is in use: end what listens there, or choose another") from None
+        raise Unavailable(f"{what} cannot listen on {address}: {error.strerror}; choose another address") from None
     with bound:
         yield bound
 

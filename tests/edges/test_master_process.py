@@ -184,7 +184,7 @@ async def test_a_port_that_is_taken_is_named(tmp_path: Path) -> None:
         ):
             ended = run(*flags, "--state", "memory:", folder=tmp_path)
 
-            assert ended.returncode == EXIT_UNREACHABLE
+            assert ended.returncode == EXIT_CONFLICT
             assert words in ended.stderr
             assert "Traceback" not in ended.stderr
 
@@ -232,6 +232,7 @@ async def test_a_store_of_a_later_version_is_refused(tmp_path: Path) -> None:
         (["--state", "postgres://x"], "state: 'postgres://x' is not allowed"),
         (["--state", "sqlite:"], "state: 'sqlite:' is not allowed"),
         (["--state", "sqlite:///"], "state: 'sqlite:///' is not allowed"),
+        (["--state", "sqlite://state.db"], "state: 'sqlite://state.db' is not allowed"),
         (["--log-format", "xml"], "xml"),
     ],
 )

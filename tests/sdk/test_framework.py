@@ -94,8 +94,7 @@ async def test_a_program_whose_framework_was_taken_over_says_so_in_one_line(tmp_
     async with serving() as master:
         older, older_log = started(tmp_path, "older", "keep_running.py", master.grpc_address, str(tmp_path / "a.db"))
         await until_known(master.grpc_address)
-        for file in tmp_path.glob("a.db*"):
-            shutil.copy(file, tmp_path / file.name.replace("a.db", "b.db"))
+        copied(tmp_path, "a.db", "b.db")
 
         newer, _ = started(tmp_path, "newer", "keep_running.py", master.grpc_address, str(tmp_path / "b.db"))
         try:
@@ -153,6 +152,12 @@ def started(folder: Path, name: str, example: str, *words: str) -> tuple[subproc
     log = folder / f"{name}.log"
     with log.open("wb") as file:
         return subprocess.Popen([sys.executable, str(EXAMPLES / example), *words], stdout=file, stderr=file), log
+
+
+def copied(folder: Path, name: str, copy: str) -> None:
+    """Copy a store with what belongs to it."""
+    for file in folder.glob(f"{name}*"):
+        shutil.copy(file, folder / file.name.replace(name, copy))
 
 
 async def until_known(master: str) -> None:

@@ -226,7 +226,8 @@ def test_health_checks_have_marathons_defaults() -> None:
         ({"cmd": None}, "/", "must either contain"),
         ({"env": {"A": 1}}, "/env/A", "must be a string; got 1"),
         ({"env": {"A": {"secret": "s"}}}, "/env/A", "must be a string"),
-        ({"env": {"A=B": "1"}}, "/command/env", "without `=`"),
+        ({"env": {"A=B": "1"}}, "/env", "must be names without `=`, and no zero byte; got 'A=B'"),
+        ({"env": {f"A{number}": "x" * 16_000 for number in range(20)}}, "/env", "bytes must be at most 262144; got"),
         ({"env": {"": "1"}}, "/env", "keys must have"),
         ({"env": []}, "/env", "must be an object"),
         ({"env": {str(number): "" for number in range(2000)}}, "/env", "at most 900"),
@@ -287,6 +288,10 @@ def test_what_is_wrong_is_refused_by_its_path(fields: dict[str, object], path: s
 
 def test_all_problems_are_told_at_once() -> None:
     assert set(problems(cpus="a", mem="b", env={"A": 1})) == {"/cpus", "/mem", "/env/A"}
+
+
+def test_a_command_that_is_wrong_is_not_said_to_be_missing_too() -> None:
+    assert set(problems(cmd=5)) == {"/cmd"}
 
 
 def test_an_update_replaces_whole_fields_and_what_says_the_same() -> None:

@@ -83,6 +83,8 @@ class DockerRuntime:
         self._problem: str | None = "not started"
         self._containers: dict[TaskKey, _Container] = {}
         self._launching: dict[TaskKey, asyncio.Lock] = {}
+        self._died_early: set[TaskKey] = set()
+        """Whose end was heard of while they were launched."""
         self._unsent_signals: dict[TaskKey, Signal] = {}
         self._chores: set[asyncio.Task[None]] = set()
 
@@ -130,6 +132,8 @@ class DockerRuntime:
                     return known.started
                 self._removals.discard(plan.name)
                 state = await create_and_start(self._engine, plan)
+                if not state.is_running:
+                    self._died_early.add(order.key)
                 return self._take_up(order.key, state, order.sandbox).started
         except (Unavailable, EngineAnswer) as error:
             self._removals.add(plan.name)  # it may have been made, and even started
@@ -139,7 +143,9 @@ class DockerRuntime:
             raise
         finally:
             self._launching.pop(order.key, None)
-            asyncio.get_running_loop().call_soon(self._check, order.key)
+            if order.key in self._died_early:
+                self._died_early.discard(order.key)
+                asyncio.get_running_loop().call_soon(self._check, order.key)
 
     async def signal(self, key: TaskKey, signal: Signal) -> None:
         """Send a signal to the container's first process, which passes it on; its end takes all with it."""
@@ -290,6 +296,8 @@ class DockerRuntime:
         if event.get("Action") == "oom" and key in self._containers:
             self._containers[key].oom_event.set()
         elif event.get("Action") == "die":
+            if key in self._launching:
+                self._died_early.add(key)
             self._check(key)
 
     async def _relist(self) -> None:

@@ -127,7 +127,8 @@ def _resolved(app_id: str, path: str) -> str:
 def _check_whole(fields: Fields, app: App) -> None:
     if app.cmd and app.args:
         fields.problems.add("/", "AppDefinition must contain one of 'cmd' or 'args', not both")
-    if not (app.cmd or app.args or app.is_containerized):
+    says_what_to_run = app.cmd or app.args or app.is_containerized
+    if not says_what_to_run and not fields.problems.has("/cmd", "/args"):
         fields.problems.add("/", "AppDefinition must either contain one of 'cmd' or 'args', and/or a 'container'")
     if app.network is not NetworkKind.HOST and not app.is_containerized:
         fields.problems.add("/networks", "must be the host's for an app without an image")

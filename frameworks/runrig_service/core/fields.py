@@ -28,6 +28,10 @@ class Problems:
         if message not in errors:
             errors.append(message)
 
+    def has(self, *paths: str) -> bool:
+        """Say whether something is wrong at any of `paths`."""
+        return any(path in self._found for path in paths)
+
     def raise_any(self) -> None:
         """Raise InvalidApp if there is a problem."""
         if self._found:

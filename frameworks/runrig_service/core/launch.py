@@ -26,6 +26,7 @@ from runrig.wants import PortWant, Want
 from runrig_service.core.app import App, AppCheck, AppConstraint, AppPort, NetworkKind
 from runrig_service.core.environment import environment
 from runrig_service.core.errors import InvalidApp
+from runrig_service.core.fields import shown
 from runrig_service.core.limits import Policy
 
 _OPERATORS = {
@@ -79,7 +80,13 @@ def check_launchable(app: App, policy: Policy) -> None:
     try:
         checked_task(replace(sample.spec, ports=tuple(Port(1 + number) for number in range(count))), "app")
     except InvalidInput as error:
-        raise InvalidApp({f"/{error.field.partition('.')[2].replace('.', '/')}": (str(error),)}) from None
+        raise InvalidApp(_in_words_of_apps(error)) from None
+
+
+def _in_words_of_apps(error: InvalidInput) -> dict[str, tuple[str, ...]]:
+    """Say of an app's field what the SDK says of a task's: `app instance.command.env bytes` is in `/env`."""
+    field, _, part = error.field.partition(".")[2].removeprefix("command.").partition(" ")
+    return {f"/{field.replace('.', '/')}": (f"{part} must be {error.allowed}; got {shown(error.value)}".lstrip(),)}
 
 
 def _spec(app: App, task_id: TaskId, version: str) -> TaskSpec:

@@ -13,6 +13,8 @@ from runrig.cli.supervisor import Supervisor, SupervisorSettings, Teller
 from runrig.errors import RunrigError
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+ONE_REQUEST_S = 0.5
+"""Signals that come together are one request: `timeout` sends two, a terminal that is closed as well."""
 
 
 @dataclass(slots=True)
@@ -21,6 +23,7 @@ class Stop:
 
     asked: asyncio.Event = field(default_factory=asyncio.Event)
     insisted: asyncio.Event = field(default_factory=asyncio.Event)
+    _asked_at: float = 0.0
 
     def listen(self) -> None:
         """Take the signals over."""
@@ -30,9 +33,12 @@ class Stop:
 
     def signalled(self) -> None:
         """Note a signal."""
-        if self.asked.is_set():
+        now = asyncio.get_running_loop().time()
+        if not self.asked.is_set():
+            self._asked_at = now
+            self.asked.set()
+        elif now - self._asked_at > ONE_REQUEST_S:
             self.insisted.set()
-        self.asked.set()
 
 
 @dataclass(frozen=True, slots=True)
