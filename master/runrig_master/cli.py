@@ -20,18 +20,28 @@ CORE = CoreSettings()
 @click.command()
 @click.option(
     "--listen",
+    metavar="HOST:PORT",
     default=DEFAULTS.listen,
     show_default=True,
     help="Where agents, frameworks and people connect (gRPC).",
 )
-@click.option("--http", default=DEFAULTS.http, show_default=True, help="Where health and metrics are served.")
+@click.option(
+    "--http",
+    metavar="HOST:PORT",
+    default=DEFAULTS.http,
+    show_default=True,
+    help="Where health and metrics are served.",
+)
 @click.option(
     "--state",
+    metavar="URL",
     default=DEFAULTS.state,
     show_default=True,
-    help="Where what must survive is kept: sqlite:///PATH or memory:",
+    help="Where what must survive is kept: sqlite:///absolute/path, sqlite:relative/path or memory:",
 )
-@click.option("--advertise", default="", help="The gRPC address that others are told, if not --listen.")
+@click.option(
+    "--advertise", metavar="HOST:PORT", default="", help="The gRPC address that others are told, if not --listen."
+)
 @click.option(
     "--allow-remote",
     is_flag=True,
@@ -74,6 +84,8 @@ def master(
     """Run the master: it offers the resources of agents to frameworks.
 
     Killed and started again with the same --state it finds its agents and frameworks again; no task is disturbed.
+
+    Example: runrig master --state sqlite:///var/lib/runrig/master.db
     """
     configure_logs(log_format)
     for name, value in (

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from importlib.metadata import EntryPoint
 
 import click
@@ -52,6 +53,27 @@ def test_help_lists_every_command_and_exit_code(runrig: Runrig) -> None:
     for code, meaning in EXIT_CODES:
         assert f"\n  {code} " in text
         assert meaning in text
+
+
+def leaves(command: click.Command, words: tuple[str, ...] = ("runrig",)) -> Iterator[tuple[str, str]]:
+    """Yield each command that does something, with its help."""
+    if isinstance(command, click.Group):
+        with click.Context(command) as context:
+            for name in command.list_commands(context):
+                inner = command.get_command(context, name)
+                assert inner is not None
+                yield from leaves(inner, (*words, name))
+    else:
+        yield " ".join(words), command.get_help(click.Context(command, info_name=" ".join(words)))
+
+
+def test_the_help_of_every_command_has_an_example_and_none_is_mangled() -> None:
+    helps = dict(leaves(main))
+
+    assert {"runrig master", "runrig exec", "runrig batch wait", "runrig tasks show"} <= helps.keys()
+    without = [name for name, text in helps.items() if f"{name} " not in text.partition("Usage:")[2].partition("\n")[2]]
+    assert without == ["runrig agent"], "whose first example stands alone"
+    assert [name for name, text in helps.items() if "\b" in text or "\\b" in text] == []
 
 
 def test_a_command_whose_package_is_missing_says_how_to_install_it(

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import Counter
 
 from runrig import Constraint, Operator, TaskView, Wants, task
-from runrig.tasks import Reason, TaskSpec, TaskState
+from runrig.offers import LaunchableTask
+from runrig.tasks import Reason, TaskState
 from runrig.testing import Behaviour, Cluster, failing, finishing
 
 
@@ -88,7 +89,7 @@ def test_a_run_that_fails_is_tried_again_with_growing_waits_until_its_retries_ar
 def test_each_of_two_that_wait_after_a_failure_is_tried_again() -> None:
     failed = set[str]()
 
-    def fails_first(spec: TaskSpec) -> Behaviour:
+    def fails_first(spec: LaunchableTask) -> Behaviour:
         after_s = {"early": 1.0, "late": 1.5}[spec.name]
         if spec.name in failed:
             return Behaviour(after_s)

@@ -77,7 +77,10 @@ _TASKS: list[Column[Json]] = [
 @batch_option
 @output_option
 def list_jobs(*, is_all: bool, state: tuple[str, ...], limit: int, batch: str, output: Form) -> None:
-    """List jobs, newest first: those that have not ended."""
+    """List jobs, newest first: those that have not ended.
+
+    Example: runrig batch ls --state failed
+    """
     with Client(batch) as client:
         states = state or (() if is_all else ("active",))
         jobs = list(client.jobs(states, most=limit + 1))
@@ -94,7 +97,10 @@ def list_jobs(*, is_all: bool, state: tuple[str, ...], limit: int, batch: str, o
 @batch_option
 @output_option
 def show(job: str, state: tuple[str, ...], limit: int, batch: str, output: Form) -> None:
-    """Show a job and its tasks."""
+    """Show a job and its tasks.
+
+    Example: runrig batch show render-17 --state failed
+    """
     with Client(batch) as client:
         job_id = client.resolve(job)
         shown = client.show(job_id)
@@ -166,7 +172,10 @@ def _print_output(client: Client, job_id: str, params: dict[str, object]) -> Non
 @click.argument("jobs", nargs=-1, required=True, metavar="JOB…")
 @batch_option
 def kill(jobs: tuple[str, ...], batch: str) -> None:
-    """Stop jobs: what waits is dropped, what runs is killed."""
+    """Stop jobs: what waits is dropped, what runs is killed.
+
+    Example: runrig batch kill render-17
+    """
     with Client(batch) as client:
         for job_id in [client.resolve(job) for job in jobs]:
             job = client.kill(job_id)
@@ -180,7 +189,10 @@ def kill(jobs: tuple[str, ...], batch: str) -> None:
 @batch_option
 @output_option
 def wait(jobs: tuple[str, ...], timeout: str | None, batch: str, output: Form) -> None:
-    """Wait until jobs have ended; exit with 1 if one failed or was killed, with 124 if they took too long."""
+    """Wait until jobs have ended; exit with 1 if one failed or was killed, with 124 if they took too long.
+
+    Example: runrig batch wait render-17 --timeout 10m
+    """
     timeout_s = None if timeout is None else parse_ms("--timeout", timeout, 10**12) / 1000
     with Client(batch) as client:
         job_ids = [client.resolve(job) for job in jobs]

@@ -68,6 +68,8 @@ def serve(
 
     Stop it with Ctrl-C or SIGTERM whenever you like: tasks run on, and with the same --data-dir it takes them
     up again.
+
+    Example: runrig batch serve --master 127.0.0.1:5055 --data-dir batch-data
     """
     from runrig.logs import configure_logs
     from runrig.serving import is_loopback, split_address

@@ -71,7 +71,10 @@ def agents_ls(master: str, output: Form) -> None:
 @master_option
 @output_option
 def agents_show(agent: str, master: str, output: Form) -> None:
-    """Show one agent: AGENT is a hostname, an id or the beginning of one."""
+    """Show one agent: AGENT is a hostname, an id or the beginning of one.
+
+    Example: runrig agents show agent-1 -o json
+    """
     print_one(ask(master, lambda operator: operator.agent(agent)), AGENTS, output)
 
 
@@ -97,7 +100,10 @@ def agents_deactivate(agent: str, master: str) -> None:
 @click.argument("agent")
 @master_option
 def agents_reactivate(agent: str, master: str) -> None:
-    """Offer an agent's resources again."""
+    """Offer an agent's resources again.
+
+    Example: runrig agents reactivate agent-2
+    """
 
     async def reactivate(operator: Operator) -> str:
         found = await operator.agent(agent)
@@ -117,6 +123,8 @@ def agents_gone(agent: str, yes: bool, master: str) -> None:
     Its tasks become TASK_GONE_BY_OPERATOR, so that frameworks replace them at once, and its id is never
     admitted again.
     A terminal is asked first; a script is not.
+
+    Example: runrig agents gone agent-2
     """
     found = ask(master, lambda operator: operator.agent(agent))
     _confirm(f"agent {found.hostname} ({found.id}), {found.tasks} tasks: gone for ever?", yes)
@@ -134,7 +142,10 @@ def frameworks() -> None:
 @master_option
 @output_option
 def frameworks_ls(include_completed: bool, master: str, output: Form) -> None:
-    """List the frameworks and how many tasks each has."""
+    """List the frameworks and how many tasks each has.
+
+    Example: runrig frameworks ls --all
+    """
     found = ask(master, lambda operator: operator.frameworks(include_completed=include_completed))
     print_list(found, FRAMEWORKS, output, empty="no frameworks; `runrig service run --help`")
 
@@ -144,7 +155,10 @@ def frameworks_ls(include_completed: bool, master: str, output: Form) -> None:
 @master_option
 @output_option
 def frameworks_show(framework: str, master: str, output: Form) -> None:
-    """Show one framework: FRAMEWORK is a name, an id or the beginning of one."""
+    """Show one framework: FRAMEWORK is a name, an id or the beginning of one.
+
+    Example: runrig frameworks show service
+    """
     found = ask(master, lambda operator: operator.framework(framework, include_completed=True))
     print_one(found, FRAMEWORKS, output)
 
@@ -157,6 +171,8 @@ def frameworks_teardown(framework: str, yes: bool, master: str) -> None:
     """End a framework: its tasks are killed, and its id is never admitted again.
 
     A terminal is asked first; a script is not.
+
+    Example: runrig frameworks teardown batch
     """
     found = ask(master, lambda operator: operator.framework(framework))
     _confirm(f"framework {found.name} ({found.id}): kill {found.tasks} tasks and close its id for ever?", yes)
@@ -173,7 +189,10 @@ def roles() -> None:
 @master_option
 @output_option
 def roles_ls(master: str, output: Form) -> None:
-    """List the roles with their weights and shares."""
+    """List the roles with their weights and shares.
+
+    Example: runrig roles ls
+    """
     print_list(ask(master, lambda operator: operator.roles()), ROLES, output, empty="no roles in use")
 
 
@@ -182,7 +201,10 @@ def roles_ls(master: str, output: Form) -> None:
 @master_option
 @output_option
 def roles_show(role: str, master: str, output: Form) -> None:
-    """Show one role: ROLE is a path such as eng/ads."""
+    """Show one role: ROLE is a path such as eng/ads.
+
+    Example: runrig roles show eng/ads
+    """
     found = ask(master, lambda operator: operator.roles())
     print_one(find("role", role, found, lambda each: each.role), ROLES, output)
 
@@ -196,7 +218,10 @@ def offers() -> None:
 @master_option
 @output_option
 def offers_ls(master: str, output: Form) -> None:
-    """List the outstanding offers: what of which agent is held for whom."""
+    """List the outstanding offers: what of which agent is held for whom.
+
+    Example: runrig offers ls -o wide
+    """
     found = ask(master, lambda operator: operator.offers())
     print_list(found, OFFERS, output, empty="no outstanding offers: none is free, or nobody wants any")
 
@@ -206,7 +231,10 @@ def offers_ls(master: str, output: Form) -> None:
 @master_option
 @output_option
 def offers_show(offer: str, master: str, output: Form) -> None:
-    """Show one offer: OFFER is an id or the beginning of one."""
+    """Show one offer: OFFER is an id or the beginning of one.
+
+    Example: runrig offers show $(runrig offers ls -o name | head -1)
+    """
     found = ask(master, lambda operator: operator.offers())
     print_one(find("offer", offer, found, lambda each: each.id), OFFERS, output)
 
@@ -258,7 +286,10 @@ def tasks_ls(
 @master_option
 @output_option
 def tasks_show(task: str, framework: str, master: str, output: Form) -> None:
-    """Show one task: TASK is an id or the beginning of one."""
+    """Show one task: TASK is an id or the beginning of one.
+
+    Example: runrig tasks show web.instance-59a3 -o json
+    """
 
     async def found(operator: Operator) -> object:
         framework_id = (await operator.framework(framework, include_completed=True)).id if framework else ""
