@@ -240,9 +240,10 @@ def parse_mib(field: str, text: str | float) -> int:
 
 def parse_count(field: str, text: str | float) -> int:
     """Read a whole number of at least 0; raise InvalidInput naming `field`."""
-    if not re.fullmatch(r"\d{1,15}", str(text).strip()):
+    digits = str(text).strip()
+    if not re.fullmatch(r"\d{1,15}", digits):
         raise InvalidInput(field, text, "a whole number of at least 0")
-    return int(str(text))
+    return int(digits)
 
 
 _PARSERS = {

@@ -157,7 +157,12 @@ def register(
     name: str = "a1", session: int = 1, epoch: int = 0, tasks: Any = (), **fields: Any
 ) -> agent_pb2.AgentReport:
     """Build the registration of an agent."""
-    known: dict[str, Any] = {"agent_id": name, "hostname": f"host-{name}", "resources": resources()}
+    known: dict[str, Any] = {
+        "agent_id": name,
+        "hostname": f"host-{name}",
+        "resources": resources(),
+        "runtimes": [tasks_pb2.RUNTIME_KIND_PROCESS],
+    }
     info = agent_pb2.AgentInfo(**(known | fields))
     return agent_pb2.AgentReport(register=agent_pb2.Register(agent=info, session=session, epoch=epoch, tasks=tasks))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from runrig.errors import InvalidInput
@@ -217,6 +217,8 @@ def test_what_cannot_be_is_refused_by_field_value_and_what_is_allowed(text: str,
 
 
 @given(st.text(max_size=30))
+@example("0\x1f")
+@example("1e999999999999")
 def test_no_text_breaks_the_parsers(text: str) -> None:
     for parse in (parse_milli, parse_mib, parse_count, parse_ports, lambda field, it: Resources.parse(it, field)):
         try:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from runrig.agents import KillTask, Register, Registered, ShutdownFramework, TaskNotHere
+from runrig.agents import AgentChanged, KillTask, Register, Registered, ShutdownFramework, TaskNotHere
 from runrig.errors import Conflict, NotFound
 from runrig.ids import FrameworkId, TaskId
 from runrig.offers import RefusalCode, RescindReason
@@ -465,6 +467,15 @@ def test_tasks_come_back_with_their_agents_after_a_failover() -> None:
 
 
 # Deactivation
+
+
+def test_an_agent_on_which_nothing_can_run_is_not_offered_until_something_can() -> None:
+    bare = replace(agent(), runtimes=())
+    world = given(bare, framework())
+
+    assert offers_in(world.turn()) == []
+    assert len(offers_in(world.report(AgentChanged(agent())))) == 1
+    assert offers_in(world.report(AgentChanged(bare))) == [] == world.offers()
 
 
 def test_a_deactivated_agent_has_no_offers_and_keeps_its_tasks() -> None:
