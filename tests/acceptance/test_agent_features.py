@@ -283,9 +283,9 @@ def test_a_shell_in_a_terminal_passes_keys_on_and_ends_with_its_exit_code(place:
         place.cluster,
         ["exec", "-it", "shell", "--", "sh"],
         ("# ", "stty size; echo A$((1+1))B\n"),
-        ("A2B", "sleep 60\n"),
-        ("sleep 60", "\x03"),
-        ("^C", "exit 9\n"),
+        ("A2B\r\n# ", "sleep 60\n"),
+        ("sleep 60\r\n", "\x03"),
+        ("# ", "exit 9\n"),
     )
 
     assert code == 9
