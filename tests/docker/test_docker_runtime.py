@@ -474,6 +474,23 @@ async def test_output_goes_on_after_a_restart_without_loss_and_without_repetitio
     assert text(counter, "stderr") == "".join(f"e{number}\n" for number in range(1, count + 1))
 
 
+async def test_output_of_a_chatty_container_comes_once_and_in_order(engine: str, tmp_path: Path) -> None:
+    agent = Agent(tmp_path, engine)
+    agent.settings = replace(agent.settings, log=LogLimits(max_bytes=64 << 20))
+    agent.runtime = DockerRuntime(tmp_path, agent.id, agent.settings)
+    await agent.start()
+    await agent.listener.available()
+    lines = "i=0; while [ $i -lt 200000 ]; do echo $i; i=$((i+1)); done"
+    chatty = agent.order("chatty", f"({lines}) | sed 's/$/ {'x' * 80}/'")
+
+    await run(agent.runtime, chatty)
+    await agent.listener.end(chatty.key)
+
+    numbers = [int(line.split()[0]) for line in text(chatty).splitlines()]
+    assert numbers == list(range(200_000))
+    await agent.end()
+
+
 # --- commands in a container ------------------------------------------------------------------------------
 
 

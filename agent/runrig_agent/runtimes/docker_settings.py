@@ -38,7 +38,7 @@ class ContainerSettings:
     """Let a tiny init be the first process: it reaps orphans and passes signals on, which most programs do not."""
     engine_log_max_bytes: int = 10 * 1024 * 1024
     """Size of each of the engine's own log files of a container."""
-    engine_log_max_files: int = 2
+    engine_log_max_files: int = 5
     """Their number. They are the reserve from which logs go on after an outage of the agent."""
 
 

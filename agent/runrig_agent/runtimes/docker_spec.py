@@ -175,11 +175,17 @@ def _limits(spec: TaskSpec, settings: ContainerSettings) -> _Body:
 
 
 def _log_config(settings: ContainerSettings) -> _Body:
+    """Have the engine keep its logs compactly.
+
+    With `json-file` an engine that rotates under a follower sends a file twice or skips one (20.10, 200,000 lines in
+    4 s: 66,000 came twice); `local` is in order and complete, and takes half the disk.
+    """
     options = {
+        "compress": "false",
         "max-size": f"{max(1, settings.engine_log_max_bytes >> 10)}k",
         "max-file": str(settings.engine_log_max_files),
     }
-    return {"Type": "json-file", "Config": options}
+    return {"Type": "local", "Config": options}
 
 
 # --- parameters: named and written as the options of `docker run` -----------------------------------------
