@@ -5,8 +5,9 @@ with timestamps. How far they were written is noted beside, together with the si
 restart of the agent what was written later is cut off and asked for again, so that nothing is lost or stands twice.
 
 What the engine itself loses cannot be had: a container that prints and ends while its engine is dead leaves none of
-that (seen with 20.10 and live-restore), and one that prints more than the engine's own log files hold, while its
-agent is away, loses the oldest.
+that (seen with 20.10 and live-restore); one that prints more than the engine's own log files hold, while its agent is
+away, loses the oldest; and one that fills such a file faster than it is followed may lose what follows in it, or have
+it twice, for no follower of 20.10 survives a rotation that it is not ready for.
 """
 
 from __future__ import annotations

@@ -36,9 +36,12 @@ class ContainerSettings:
     """Whom tasks run as that name no user; empty: the image's own."""
     use_init: bool = True
     """Let a tiny init be the first process: it reaps orphans and passes signals on, which most programs do not."""
-    engine_log_max_bytes: int = 10 * 1024 * 1024
-    """Size of each of the engine's own log files of a container."""
-    engine_log_max_files: int = 5
+    engine_log_max_bytes: int = 50 * 1024 * 1024
+    """Size of each of the engine's own log files of a container.
+
+    An engine that rotates under a follower who lags skips what is left of the file, or sends one twice (20.10: of
+    200,000 lines in 4 s, with files of 10 MiB, 66,000 came twice or not at all). So it should happen seldom."""
+    engine_log_max_files: int = 2
     """Their number. They are the reserve from which logs go on after an outage of the agent."""
 
 
