@@ -24,7 +24,7 @@ SETTINGS = ContainerSettings()
 
 
 def ordered(
-    sandbox: str = "/work/sandboxes/1",
+    sandbox: str = "/agent/sandboxes/1",
     env: tuple[tuple[str, str], ...] = (),
     task: str = "task-1",
     resources: Resources | None = None,
@@ -70,11 +70,11 @@ def test_every_container_is_confined() -> None:
 
 
 def test_the_sandbox_is_mounted_and_the_environment_says_where() -> None:
-    order = ordered(env=(("RUNRIG_SANDBOX", "/work/sandboxes/1"), ("PORT0", "31000")))
+    order = ordered(env=(("RUNRIG_SANDBOX", "/agent/sandboxes/1"), ("PORT0", "31000")))
 
     assert body(order)["Env"] == ["RUNRIG_SANDBOX=/mnt/runrig/sandbox", "PORT0=31000"]
     assert host(order)["Mounts"] == [
-        {"Type": "bind", "Source": "/work/sandboxes/1", "Target": "/mnt/runrig/sandbox", "ReadOnly": False}
+        {"Type": "bind", "Source": "/agent/sandboxes/1", "Target": "/mnt/runrig/sandbox", "ReadOnly": False}
     ]
 
 
