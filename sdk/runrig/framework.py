@@ -24,12 +24,13 @@ from typing import Any
 import structlog
 
 from runrig._connection_grpc import Connection, addresses_of
+from runrig._turn import Persist
 from runrig._wake import Wake
 from runrig.errors import InvalidInput, Refused, RunrigError, exit_code
 from runrig.ids import MAX_ID_LENGTH, FrameworkId, Role, TaskId, checked_id, checked_role
 from runrig.offers import DEFAULT_FAILOVER_TIMEOUT_MS, FrameworkInfo
 from runrig.raw import RawLogic, RawScheduler
-from runrig.scheduler import Persist, Scheduler, SchedulerCommand, SchedulerSettings, Told, TurnEnded
+from runrig.scheduler import Scheduler, SchedulerCommand, SchedulerSettings, Told, TurnEnded
 from runrig.session import (
     CloseStream,
     Ended,

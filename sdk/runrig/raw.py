@@ -10,17 +10,14 @@ from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Protocol, runtime_checkable
 
+from runrig._turn import Turn, own_entries
 from runrig.offers import (
-    Acknowledge,
-    Acknowledgement,
     Call,
     FrameworkInfo,
     News,
     TasksUpdated,
 )
 from runrig.scheduler import (
-    APP_PREFIX,
-    Persist,
     SchedulerCommand,
     SchedulerEvent,
     Told,
@@ -59,14 +56,8 @@ class RawScheduler:
     ) -> None:
         self.logic = logic
         self.session = Session(framework, session_settings)
-        self._puts: dict[str, bytes] = {}
-        self._deletes: dict[str, None] = {}
-        self._calls: list[Call] = []
-        self._receipts: list[Acknowledgement] = []
-        self._answers: list[Answer] = []
-        self._wake_at: float | None = None
-        own = {key.removeprefix(APP_PREFIX): value for key, value in entries.items() if key.startswith(APP_PREFIX)}
-        self._decide(logic.restore_raw(own, now))
+        self._turn = Turn()
+        self._decide(logic.restore_raw(own_entries(entries), now))
 
     @property
     def is_connected(self) -> bool:
@@ -86,7 +77,7 @@ class RawScheduler:
 
     def next_deadline(self) -> float | None:
         """Return when a turn is due even if nothing happens."""
-        dues = (self._wake_at, self.session.next_deadline())
+        dues = (self._turn.wake_at, self.session.next_deadline())
         return min((due for due in dues if due is not None), default=None)
 
     def _session_did(self, outputs: list[SessionOutput], now: float) -> list[SchedulerCommand]:
@@ -96,18 +87,15 @@ class RawScheduler:
                 self._hear(output.news, now)
                 continue
             if isinstance(output, Lost | Ended):
-                self._receipts.clear()
+                self._turn.lose_session()
                 self._tell(Disconnected(output.why if isinstance(output, Lost) else str(output.error)), now)
             commands.append(output)
         return commands
 
     def _hear(self, news: News, now: float) -> None:
         if isinstance(news, TasksUpdated):
-            self._receipts.extend(
-                Acknowledgement(update.task_id, update.agent_id, update.number)
-                for update in news.updates
-                if update.number
-            )
+            for update in news.updates:
+                self._turn.receive(update)
         self._tell(news, now)
 
     def _tell(self, event: object, now: float) -> None:
@@ -115,34 +103,13 @@ class RawScheduler:
 
     def _decide(self, decisions: list[RawDecision]) -> None:
         for decision in decisions:
-            match decision:
-                case Put():
-                    self._deletes.pop(APP_PREFIX + decision.key, None)
-                    self._puts[APP_PREFIX + decision.key] = decision.value
-                case Delete():
-                    self._puts.pop(APP_PREFIX + decision.key, None)
-                    self._deletes[APP_PREFIX + decision.key] = None
-                case WakeAt():
-                    self._wake_at = min(decision.at, self._wake_at if self._wake_at is not None else decision.at)
-                case Answer():
-                    self._answers.append(decision)
-                case _:
-                    self._calls.append(decision)
+            if isinstance(decision, Put | Delete | WakeAt | Answer):
+                self._turn.decide(decision)
+            else:
+                self._turn.calls.append(decision)
 
     def _end_turn(self, now: float) -> list[SchedulerCommand]:
         commands = self._session_did(self.session.handle(SessionTick(), now), now)
-        if self._wake_at is not None and self._wake_at <= now:
-            self._wake_at = None
+        if self._turn.has_woken(now):
             self._tell(Woken(), now)
-        if self._puts or self._deletes:
-            commands.append(Persist(self._puts, tuple(self._deletes)))
-            self._puts, self._deletes = {}, {}
-        if self._receipts:
-            self._calls.append(Acknowledge(tuple(self._receipts)))
-            self._receipts = []
-        for call in self._calls:
-            commands.extend(self.session.send(call))
-        self._calls = []
-        commands.extend(self._answers)
-        self._answers = []
-        return commands
+        return [*commands, *self._turn.close(self.session)]

@@ -17,14 +17,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from runrig._records import TaskRecord
+from runrig._turn import Persist, Turn, own_entries
 from runrig.errors import InvalidInput
 from runrig.ids import AgentId, OfferId, Role, TaskId
 from runrig.matching import Match, Placed, match
 from runrig.offers import (
     Accept,
-    Acknowledge,
-    Acknowledgement,
-    Call,
     CallRefused,
     Decline,
     Filter,
@@ -77,7 +75,6 @@ from runrig.wants import (
 )
 
 TASK_PREFIX = "runrig/task/"
-APP_PREFIX = "app/"
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,14 +104,6 @@ class TurnEnded:
     """All events of this turn have been told."""
 
 
-@dataclass(frozen=True, slots=True)
-class Persist:
-    """Make entries durable before anything that follows."""
-
-    puts: Mapping[str, bytes]
-    deletes: tuple[str, ...]
-
-
 SchedulerEvent = Started | StreamOpened | EnvelopeCame | StreamClosed | Told | TurnEnded
 SchedulerCommand = SessionOutput | Persist | Answer
 
@@ -141,17 +130,12 @@ class Scheduler:
         self._settings = settings
         self._placed = Placed()
         self._offers: dict[OfferId, Offer] = {}
-        self._puts: dict[str, bytes] = {}
-        self._deletes: dict[str, None] = {}
-        self._calls: list[Call] = []
-        self._receipts: list[Acknowledgement] = []
-        self._answers: list[Answer] = []
+        self._turn = Turn()
         self._impossible: list[TaskView] = []
         """Wants that can never be launched: told at the end of the turn, as a logic is not called within itself."""
         self._suppressed: set[Role] = set()
         self._must_revive = False
         self._has_declined = False
-        self._wake_at: float | None = None
         self._reconcile_at: float | None = None
         self._retry_kills_at: float | None = None
         self._restore(entries, now)
@@ -176,7 +160,7 @@ class Scheduler:
         """Return when a turn is due even if nothing happens."""
         if self._impossible:
             return 0.0
-        dues = (self._wake_at, self.session.next_deadline(), *self._connected_dues())
+        dues = (self._turn.wake_at, self.session.next_deadline(), *self._connected_dues())
         return min((due for due in dues if due is not None), default=None)
 
     def _connected_dues(self) -> tuple[float | None, ...]:
@@ -193,18 +177,15 @@ class Scheduler:
     # Restoring
 
     def _restore(self, entries: Mapping[str, bytes], now: float) -> None:
-        own: dict[str, bytes] = {}
         for key, value in entries.items():
             if key.startswith(TASK_PREFIX):
                 record = TaskRecord.parse(value)
                 self.records[record.task_id] = record
                 self._placed.add(record.group, record.place)
                 self._placed.see(record.place)
-            elif key.startswith(APP_PREFIX):
-                own[key.removeprefix(APP_PREFIX)] = value
         views = {task_id: record.view() for task_id, record in self.records.items()}
         wanted: set[TaskId] = set()
-        decisions = self.logic.restore(own, views, now)
+        decisions = self.logic.restore(own_entries(entries), views, now)
         for decision in decisions:
             if isinstance(decision, Run):
                 wanted.update(want.task_id for want in decision.wants)
@@ -222,7 +203,7 @@ class Scheduler:
                     self._hear(output.news, now)
                 case Lost():
                     self._offers.clear()
-                    self._receipts.clear()
+                    self._turn.lose_session()
                     self._tell(Disconnected(output.why), now)
                     commands.append(output)
                 case Ended():
@@ -256,7 +237,7 @@ class Scheduler:
         self._has_declined = False
         self._suppressed = {role for role in self.session.framework.roles if role in self.session.suppressed}
         self._reconcile(now)
-        self._calls.append(Reconcile())
+        self._turn.calls.append(Reconcile())
         self._repeat_kills(now)
         self._tell(Connected(), now)
 
@@ -264,13 +245,12 @@ class Scheduler:
         self._reconcile_at = now + self._settings.reconcile_s
         references = [TaskReference(record.task_id, record.agent_id) for record in self.records.values()]
         for start in range(0, len(references), 1000):
-            self._calls.append(Reconcile(tuple(references[start : start + 1000])))
+            self._turn.calls.append(Reconcile(tuple(references[start : start + 1000])))
 
     # News of tasks
 
     def _learn(self, update: StatusUpdate, now: float) -> None:
-        if update.number:
-            self._receipts.append(Acknowledgement(update.task_id, update.agent_id, update.number))
+        self._turn.receive(update)
         record = self.records.get(update.task_id)
         if record is None:
             self._learn_of_stranger(update)
@@ -292,14 +272,13 @@ class Scheduler:
         """Kill what runs and is in nobody's books: only a lost store makes such tasks."""
         is_alive = not update.state.is_terminal and update.state is not TaskState.TASK_UNKNOWN
         if is_alive and update.state is not TaskState.TASK_KILLING:
-            self._calls.append(Kill(update.task_id))
+            self._turn.calls.append(Kill(update.task_id))
 
     def _end(self, record: TaskRecord) -> None:
         del self.records[record.task_id]
         self._placed.add(record.group, record.place, -1)
         key = TASK_PREFIX + record.task_id
-        self._puts.pop(key, None)
-        self._deletes[key] = None
+        self._turn.delete(key)
         if self._has_declined and any(want.group == record.group and want.constraints for want in self._some_waiting()):
             self._must_revive = True
 
@@ -308,8 +287,7 @@ class Scheduler:
 
     def _put(self, record: TaskRecord) -> None:
         key = TASK_PREFIX + record.task_id
-        self._deletes.pop(key, None)
-        self._puts[key] = record.dump()
+        self._turn.put(key, record.dump())
 
     # The logic
 
@@ -323,16 +301,8 @@ class Scheduler:
                     self._run(decision.wants, now)
                 case Stop():
                     self._stop(decision, now)
-                case Put():
-                    self._deletes.pop(APP_PREFIX + decision.key, None)
-                    self._puts[APP_PREFIX + decision.key] = decision.value
-                case Delete():
-                    self._puts.pop(APP_PREFIX + decision.key, None)
-                    self._deletes[APP_PREFIX + decision.key] = None
-                case WakeAt():
-                    self._wake_at = min(decision.at, self._wake_at if self._wake_at is not None else decision.at)
-                case Answer():
-                    self._answers.append(decision)
+                case Put() | Delete() | WakeAt() | Answer():
+                    self._turn.decide(decision)
 
     def _run(self, wants: tuple[Want, ...], now: float) -> None:
         for want in wants:
@@ -355,12 +325,12 @@ class Scheduler:
         record.is_stopping = True
         record.grace_ms = decision.grace_ms
         self._put(record)
-        self._calls.append(Kill(record.task_id, record.grace_ms))
+        self._turn.calls.append(Kill(record.task_id, record.grace_ms))
         self._retry_kills_at = self._retry_kills_at or now + self._settings.kill_retry_s
 
     def _repeat_kills(self, now: float) -> None:
         stopping = [record for record in self.records.values() if record.is_stopping]
-        self._calls.extend(Kill(record.task_id, record.grace_ms) for record in stopping)
+        self._turn.calls.extend(Kill(record.task_id, record.grace_ms) for record in stopping)
         self._retry_kills_at = now + self._settings.kill_retry_s if stopping else None
 
     # The turn
@@ -374,22 +344,10 @@ class Scheduler:
         if self.is_connected:
             self._match(now)
             self._steer_offers()
-        if self._puts or self._deletes:
-            commands.append(Persist(self._puts, tuple(self._deletes)))
-            self._puts, self._deletes = {}, {}
-        if self._receipts:
-            self._calls.append(Acknowledge(tuple(self._receipts)))
-            self._receipts = []
-        for call in self._calls:
-            commands.extend(self.session.send(call))
-        self._calls = []
-        commands.extend(self._answers)
-        self._answers = []
-        return commands
+        return [*commands, *self._turn.close(self.session)]
 
     def _do_what_is_due(self, now: float) -> None:
-        if self._wake_at is not None and self._wake_at <= now:
-            self._wake_at = None
+        if self._turn.has_woken(now):
             self._tell(Woken(), now)
         if not self.is_connected:
             return
@@ -424,7 +382,7 @@ class Scheduler:
         )
         if groups:
             self._has_declined = True
-            self._calls.append(Accept(groups, filter=Filter(self._settings.refuse_ms, "nothing more fits")))
+            self._turn.calls.append(Accept(groups, filter=Filter(self._settings.refuse_ms, "nothing more fits")))
 
     def _decline(self, offers: list[Offer], reasons: Mapping[OfferId, str]) -> None:
         by_reason: dict[str, list[OfferId]] = {}
@@ -434,7 +392,7 @@ class Scheduler:
         self.reasons = {reason: len(ids) for reason, ids in by_reason.items()}
         for reason, ids in by_reason.items():
             self._has_declined = True
-            self._calls.append(Decline(tuple(ids), Filter(self._settings.refuse_ms, reason)))
+            self._turn.calls.append(Decline(tuple(ids), Filter(self._settings.refuse_ms, reason)))
 
     def _steer_offers(self) -> None:
         """Suppress roles in which nothing is wanted; revive those in which something is, once per turn."""
@@ -446,9 +404,9 @@ class Scheduler:
         to_suppress = tuple(role for role in roles if role in idle and role not in self._suppressed)
         awake = tuple(role for role in roles if role not in idle)
         if to_suppress:
-            self._calls.append(Suppress(to_suppress))
+            self._turn.calls.append(Suppress(to_suppress))
         if awake and (self._suppressed.intersection(awake) or (self._must_revive and self._has_declined)):
-            self._calls.append(Revive(awake))
+            self._turn.calls.append(Revive(awake))
             self._has_declined = False
         self._must_revive = False
         self._suppressed = idle

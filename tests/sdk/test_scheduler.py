@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
+from runrig._turn import Persist
 from runrig.ids import AgentId, FrameworkId, OfferId, Role, TaskId
 from runrig.offers import (
     Accept,
@@ -25,7 +26,7 @@ from runrig.offers import (
     TasksUpdated,
 )
 from runrig.resources import Resources
-from runrig.scheduler import TASK_PREFIX, Persist, Scheduler, SchedulerCommand, Told, TurnEnded
+from runrig.scheduler import TASK_PREFIX, Scheduler, SchedulerCommand, Told, TurnEnded
 from runrig.session import EnvelopeCame, Started, StreamClosed, StreamOpened, Transmit
 from runrig.tasks import Command, Reason, StatusUpdate, TaskSpec, TaskState
 from runrig.wants import Answer, Decision, Put, Run, Stop, TaskChanged, TaskView, Want

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from runrig._turn import Persist
 from runrig.errors import Refused
 from runrig.ids import TaskId
 from runrig.offers import FrameworkInfo
 from runrig.raw import RawLogic, RawScheduler
-from runrig.scheduler import Persist, Scheduler, SchedulerCommand, SchedulerEvent, Told, TurnEnded
+from runrig.scheduler import Scheduler, SchedulerCommand, SchedulerEvent, Told, TurnEnded
 from runrig.session import CloseStream, Ended, EnvelopeCame, OpenStream, Started, StreamClosed, StreamOpened, Transmit
 from runrig.tasks import TaskState
 from runrig.wants import Answer, Logic, TaskView
