@@ -24,6 +24,8 @@ PROMISED = """
     resources started_at finished_at
 """
 AMOUNTS = {"cpu_millis", "mem_mib", "disk_mib", "gpus", "ports", "custom"}
+pytestmark = pytest.mark.xdist_group("real-cluster")
+
 FULL = Path("/dev/full")
 
 

@@ -13,6 +13,8 @@ import pytest
 
 from runrig.testing.processes import RealCluster, real_cluster, until
 
+pytestmark = pytest.mark.xdist_group("real-cluster")
+
 SLEEP_S = 2
 TASKS = 40
 

@@ -15,7 +15,8 @@ from runrig.testing.processes import RealCluster, real_cluster, until
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples/apps"
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
+# Real clusters start one after the other: two at once on two cores take longer than a start may.
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(240), pytest.mark.xdist_group("real-cluster")]
 
 
 @pytest.fixture(scope="module")
