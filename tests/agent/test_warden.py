@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -416,6 +417,22 @@ def test_out_of_memory_and_usage_of_version_2_are_read(tmp_path: Path) -> None:
 
     assert cgroups.was_out_of_memory(groups)
     assert cgroups.usage(groups) == (2.5, 4_000_000)
+
+
+def test_what_runs_is_killed_before_forks_are_forbidden(tmp_path: Path) -> None:
+    """A shell that may no longer fork would end with an exit code of its own."""
+    with subprocess.Popen(["sleep", "300"]) as process:
+        (tmp_path / "cgroup.procs").write_text(f"{process.pid}\n")
+        os.mkfifo(tmp_path / "pids.max")  # a write waits here until somebody reads
+        killing = threading.Thread(target=cgroups.kill, args=({"pids": str(tmp_path)},), daemon=True)
+        killing.start()
+
+        try:
+            assert process.wait(timeout=DEADLINE_S) == -signal.SIGKILL
+        finally:
+            process.kill()
+        assert (tmp_path / "pids.max").read_text() == "0"
+        killing.join()
 
 
 def test_a_group_that_cannot_be_made_is_a_reason_not_an_error() -> None:

@@ -150,11 +150,13 @@ def kill(groups: dict[str, str]) -> None:
         with contextlib.suppress(OSError):
             _write(groups[V2], "cgroup.kill", 1)
             return
+    for pid in members(groups):  # before the door closes: whoever then cannot fork would end with an exit code of its own
+        processes.kill(pid)
     if pids := groups.get("pids") or groups.get(V2):
         with contextlib.suppress(OSError):
             _write(pids, "pids.max", 0)
-    for pid in members(groups):
-        processes.kill(pid)
+        for pid in members(groups):
+            processes.kill(pid)
 
 
 def remove(groups: dict[str, str]) -> bool:
