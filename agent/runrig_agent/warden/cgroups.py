@@ -150,7 +150,7 @@ def kill(groups: dict[str, str]) -> None:
         with contextlib.suppress(OSError):
             _write(groups[V2], "cgroup.kill", 1)
             return
-    for pid in members(groups):  # before the door closes: whoever then cannot fork would end with an exit code of its own
+    for pid in members(groups):  # first: a shell that could not fork any more would end with an exit code of its own
         processes.kill(pid)
     if pids := groups.get("pids") or groups.get(V2):
         with contextlib.suppress(OSError):
