@@ -9,7 +9,8 @@ from collections.abc import Callable
 import grpc
 import structlog
 
-from runrig._streams import ClientStream, Numbering, StreamSettings
+from runrig._numbering import Numbering
+from runrig._streams import ClientStream, StreamSettings
 from runrig._wire import ForwardedTask, add_report, order_from_wire, task_from_wire
 from runrig.agents import Launch, Order, Report
 from runrig.errors import InvalidInput, ProtocolError

@@ -18,7 +18,6 @@ from runrig_master.core.commands import (
     AnswerOperator,
     CloseStream,
     Command,
-    Forget,
     Note,
     Persist,
     SendToAgent,
@@ -26,7 +25,7 @@ from runrig_master.core.commands import (
 )
 from runrig_master.core.events import Event, OperatorEvent, QuestionId, StreamId, Tick
 from runrig_master.core.master import Master
-from runrig_master.records_grpc import entry, forgotten_key
+from runrig_master.registrar import writes
 from runrig_master.store import Store, Term
 
 log = structlog.get_logger()
@@ -140,7 +139,7 @@ class Loop:
 
     async def _carry_out(self, commands: list[Command]) -> None:
         """Carry out commands in order; what stands behind a `Persist` waits until that is durable."""
-        await self._persist([command for command in commands if isinstance(command, Persist)])
+        await self._persist(commands)
         for command in commands:
             match command:
                 case SendToAgent():
@@ -168,20 +167,8 @@ class Loop:
         if future is not None and not future.done():
             future.set_result(command.error)
 
-    async def _persist(self, commands: list[Persist]) -> None:
-        """Write all of a turn's records in one commit: the later of two on one key counts."""
-        puts: dict[str, bytes] = {}
-        deletes: dict[str, None] = {}
-        for command in commands:
-            for record in command.records:
-                if isinstance(record, Forget):
-                    key = forgotten_key(record)
-                    puts.pop(key, None)
-                    deletes[key] = None
-                else:
-                    key, value = entry(record)
-                    deletes.pop(key, None)
-                    puts[key] = value
+    async def _persist(self, commands: list[Command]) -> None:
+        puts, deletes = writes(commands)
         if puts or deletes:
             started = time.perf_counter()
             await self._store.commit(puts, deletes, self._term)

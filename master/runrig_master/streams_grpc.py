@@ -12,7 +12,8 @@ import grpc
 import structlog
 from google.protobuf.message import DecodeError
 
-from runrig._streams import Numbering, Outbox, write_envelopes
+from runrig._numbering import Numbering
+from runrig._streams import Outbox, write_envelopes
 from runrig.agents import Order
 from runrig.errors import InvalidInput, ProtocolError, TooSlow
 from runrig.offers import News, RefusalCode, StreamRefused

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from runrig._addresses import split_address
-from runrig._streams import ClientStream, Numbering, StreamSettings
+from runrig._numbering import Numbering
+from runrig._streams import ClientStream, StreamSettings
 from runrig._wire import add_call, news_from_wire
 from runrig.errors import InvalidInput, ProtocolError
 from runrig.offers import Call, News, Subscribed, Teardown
