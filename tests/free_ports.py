@@ -1,14 +1,17 @@
-"""Ports that nobody listens on at the moment."""
+"""Ports that nobody listens on at the moment, and that the kernel gives to no outgoing connection meanwhile."""
 
 from __future__ import annotations
 
-import socket
+from runrig.cli.ports import FreePorts
+
+PORTS = FreePorts()
 
 
 def free_ports(count: int) -> list[int]:
-    """Return `count` different ports of 127.0.0.1, all bound at once and then released."""
-    held = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [item.getsockname()[1] for item in held]
-    for item in held:
-        item.close()
-    return ports
+    """Return `count` ports of 127.0.0.1; none is given twice by this process."""
+    return [PORTS.one() for _ in range(count)]
+
+
+def free_port() -> int:
+    """Return one port of 127.0.0.1."""
+    return PORTS.one()

@@ -6,7 +6,6 @@ import asyncio
 import json
 import os
 import signal
-import socket
 import sys
 import urllib.request
 from collections.abc import AsyncIterator
@@ -18,6 +17,7 @@ from runrig.ids import TaskId
 from runrig.resources import Resources
 from runrig.tasks import Command, TaskSpec
 from tests.edges.agent_master import DEADLINE_S, FRAMEWORK, FakeMaster
+from tests.free_ports import free_port
 
 
 def shell(task_id: str, script: str, **more: object) -> TaskSpec:
@@ -79,12 +79,6 @@ async def appears(path: Path) -> None:
     async with asyncio.timeout(DEADLINE_S):
         while not await asyncio.to_thread(path.exists):  # noqa: ASYNC110 (another process makes it)
             await asyncio.sleep(0.02)
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port: int = server.getsockname()[1]
-        return port
 
 
 @asynccontextmanager

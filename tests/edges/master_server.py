@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import os
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -233,12 +232,6 @@ async def serving(core: CoreSettings = CoreSettings(), state: str = "memory:", *
 def command(*flags: str) -> list[str]:
     """Return what runs `runrig master` with `flags`."""
     return [sys.executable, "-m", "runrig", "master", *flags]
-
-
-def free_port() -> int:
-    """Return a port that nobody uses now."""
-    with socket.create_server(("127.0.0.1", 0)) as bound:
-        return int(bound.getsockname()[1])
 
 
 @contextlib.contextmanager

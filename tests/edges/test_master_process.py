@@ -22,7 +22,6 @@ from tests.edges.master_server import (
     Served,
     accept,
     command,
-    free_port,
     process,
     register,
     spec,
@@ -30,6 +29,7 @@ from tests.edges.master_server import (
     task_report,
     update,
 )
+from tests.free_ports import free_port
 
 
 @contextlib.asynccontextmanager

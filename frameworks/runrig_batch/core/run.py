@@ -91,6 +91,8 @@ class JobRun:
                 self._file(index, state, value)
             elif not self.has_ended:
                 progress = self._open(progress_from(index, value), Phase.RESTING)
+                # A clock that was set back must not make of a pause more than it ever was.
+                progress.not_before = min(progress.not_before, now + self._longest_pause_s())
                 if progress.not_before <= now:
                     self.retry_due(index, progress.number)
                 else:
@@ -215,7 +217,10 @@ class JobRun:
         if progress.failures > self.job.spec.retries:
             return self._settle(progress, IndexState.FAILED, now)
         first_s = self.job.spec.retry_delay_ms / 1000
-        return self._pause(progress, now + delay_s(first_s, progress.failures, max(first_s, self._limits.max_delay_s)))
+        return self._pause(progress, now + delay_s(first_s, progress.failures, self._longest_pause_s()))
+
+    def _longest_pause_s(self) -> float:
+        return max(self.job.spec.retry_delay_ms / 1000, self._limits.max_delay_s)
 
     def _fault(self, progress: Progress, now: float, pause_s: float) -> list[Decision]:
         progress.faults += 1

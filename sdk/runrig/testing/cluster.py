@@ -1,4 +1,4 @@
-"""A whole cluster in one process on a virtual clock: the master's real core, scripted agents, real schedulers.
+"""A whole cluster in one process on a virtual clock: real cores of master and agents, and the SDK's real schedulers.
 
     cluster = Cluster()
     cluster.agents(3, "cpus:4;mem:8G", rack=["a", "b", "c"])
@@ -13,72 +13,46 @@ calls give the same trace.
 
 from __future__ import annotations
 
-import heapq
 import re
-from collections import deque
 from collections.abc import Callable, Sequence
 
-from runrig.agents import AgentInfo, Order, Report
+from runrig.agents import AgentInfo
 from runrig.errors import InvalidInput
 from runrig.ids import AgentId, FrameworkId, Role, checked_role
-from runrig.offers import Call, FrameworkInfo, News
+from runrig.offers import FrameworkInfo
 from runrig.raw import RawLogic
 from runrig.resources import Resources
-from runrig.session import EnvelopeCame
-from runrig.tasks import RuntimeKind
-from runrig.testing.agents import Script, ScriptedAgent, TaskKey, running
-from runrig.testing.frameworks import SimulatedFramework
-from runrig.wants import Logic
-from runrig_master.core.commands import (
-    AgentRecord,
-    CloseStream,
-    Command,
-    Forget,
-    FrameworkRecord,
-    Note,
-    Persist,
-    Record,
-    SendToAgent,
-    SendToScheduler,
-)
-from runrig_master.core.events import (
-    AgentReported,
-    AgentStreamClosed,
-    Event,
-    SchedulerCalled,
-    SchedulerStreamClosed,
-    StreamId,
-    Tick,
-)
+from runrig.scheduler import SchedulerSettings
+from runrig.testing.agents import SimulatedAgent
+from runrig.testing.frameworks import AnyLogic, SimulatedFramework
+from runrig.testing.masters import SimulatedMaster, SimulatedStore
+from runrig.testing.network import Network
+from runrig.testing.runtimes import Script, TaskKey, Truth, running
+from runrig.testing.world import World
+from runrig_agent.core.policy import Policy
+from runrig_master.core.commands import Note
 from runrig_master.core.master import Master
 from runrig_master.core.settings import CoreSettings
 
-START = 1_000_000_000.0
-MOST_STEPS = 1_000_000
-"""Steps without the clock moving after which something goes round in circles."""
+MASTER = "master"
 
 
 class Cluster:
-    """A simulated cluster."""
+    """A simulated cluster; without faults everything is done at once."""
 
-    def __init__(self, settings: CoreSettings = CoreSettings()) -> None:
-        self.now = START
-        self.notes: list[Note] = []
-        """What the master told its log."""
-        self.master_is_up = True
-        self._settings = settings
-        self.epoch = 1
-        self._records: dict[str, Record] = {}
-        self._master = Master("simulated", 1, settings)
-        self._agents: dict[str, ScriptedAgent] = {}
-        self._frameworks: list[SimulatedFramework] = []
-        self._agent_streams: dict[int, ScriptedAgent] = {}
-        self._scheduler_streams: dict[int, SimulatedFramework] = {}
-        self._next_stream = 0
-        self._queue: deque[Callable[[], None]] = deque()
-        self._timers: list[tuple[float, int, Callable[[], None]]] = []
-        self._next_timer = 0
-        self._events: list[Event] = []
+    def __init__(
+        self, settings: CoreSettings = CoreSettings(), seed: int = 0, masters: Sequence[str] = (MASTER,)
+    ) -> None:
+        """Start the first of `masters`; `seed` is where all chance comes from."""
+        self.world = World(seed)
+        self.truth = Truth()
+        self.network = Network(self.world, 0.8 * settings.silence_timeout_s, settings.silence_timeout_s)
+        self.store = SimulatedStore(self.world)
+        self.masters = {name: SimulatedMaster(self.world, self.network, name, self.store, settings) for name in masters}
+        self.all_agents: dict[str, SimulatedAgent] = {}
+        self.frameworks: dict[str, SimulatedFramework] = {}
+        self._policy = Policy(tuple(masters))
+        self.masters[masters[0]].start()
 
     # Building
 
@@ -88,248 +62,129 @@ class Cluster:
         resources: str = "cpus:4;mem:8G;ports:[31000-31999]",
         script: Script = running,
         **attributes: Sequence[str],
-    ) -> list[ScriptedAgent]:
+    ) -> list[SimulatedAgent]:
         """Add agents `agent-1` …; each attribute names the values that they take in turn."""
         made = []
         for index in range(count):
-            name = f"agent-{len(self._agents) + 1}"
+            name = f"agent-{len(self.all_agents) + 1}"
             pairs = tuple((key, values[index % len(values)]) for key, values in attributes.items())
-            runtimes = (RuntimeKind.PROCESS, RuntimeKind.DOCKER)
-            info = AgentInfo(AgentId(name), name, Resources.parse(resources), attributes=pairs, runtimes=runtimes)
-            agent = self._agents[name] = ScriptedAgent(self, info, script)
-            agent.connect()
+            info = AgentInfo(AgentId(name), name, Resources.parse(resources), attributes=pairs)
+            agent = SimulatedAgent(self.world, self.network, self.masters, self.truth, info, script, self._policy)
+            self.all_agents[name] = agent
+            agent.start()
             made.append(agent)
         self.settle()
         return made
 
-    def agent(self, name: str) -> ScriptedAgent:
+    def agent(self, name: str) -> SimulatedAgent:
         """Return an agent."""
-        return self._agents[name]
+        return self.all_agents[name]
 
     def run(
-        self, name: str, logic: Logic | RawLogic, roles: Sequence[str] = ("default",), failover_timeout: str = "7d"
+        self,
+        name: str,
+        logic: AnyLogic | Callable[[], AnyLogic],
+        roles: Sequence[str] = ("default",),
+        failover_timeout: str = "7d",
+        settings: SchedulerSettings = SchedulerSettings(),
     ) -> SimulatedFramework:
-        """Start a framework with `logic`."""
+        """Start a framework with `logic`, or with what `logic()` makes anew for each of its processes."""
         checked: tuple[Role, ...] = tuple(checked_role("roles", role) for role in roles)
         info = FrameworkInfo(name, checked, FrameworkId(name), int(seconds(failover_timeout) * 1000))
-        framework = SimulatedFramework(self, info, logic)
-        self._frameworks.append(framework)
+        make = _maker(logic)
+        framework = SimulatedFramework(self.world, self.network, self.masters, info, make, settings)
+        self.frameworks[name] = framework
         framework.start()
         self.settle()
         return framework
 
     # Time
 
+    @property
+    def now(self) -> float:
+        """Return the time, in seconds since 1970."""
+        return self.world.now
+
     def advance(self, span: str | float) -> None:
         """Let `span` pass: `90`, `"90s"`, `"5m"`, `"2h"` or `"1d"`."""
-        end = self.now + seconds(span)
-        self.settle()
-        while (due := self._next_deadline()) is not None and due <= end:
-            self.now = max(self.now, due)
-            self._fire_timers()
-            self._turn_all()
-            self.settle()
-        self.now = end
-        self._turn_all()
-        self.settle()
+        self.world.run_until(self.world.now + seconds(span))
 
     def until(self, condition: Callable[[], bool], within: str | float = "10m") -> float:
         """Let time pass until `condition` holds; return how long it took, in seconds.
 
         Fail if it is not within `within`.
         """
-        began = self.now
+        began = self.world.now
         end = began + seconds(within)
         self.settle()
         while not condition():
-            due = self._next_deadline()
+            due = self.world.next_due
             assert due is not None, "nothing will ever happen again"
             assert due <= end, f"not within {within}"
-            self.now = max(self.now, due)
-            self._fire_timers()
-            self._turn_all()
-            self.settle()
-        return self.now - began
+            self.world.run_until(due)
+        return self.world.now - began
 
     def settle(self) -> None:
-        """Deliver all messages that are under way, without letting time pass."""
-        for _ in range(MOST_STEPS):
-            if self._queue:
-                self._queue.popleft()()
-            elif self._events:
-                self._master_turn()
-            else:
-                return
-        raise AssertionError(f"{MOST_STEPS} messages and no end: somebody answers an answer")
+        """Do all that is under way, without letting time pass."""
+        self.world.run_until(self.world.now)
 
     def after(self, delay_s: float, action: Callable[[], None]) -> None:
         """Do something later."""
-        self._next_timer += 1
-        heapq.heappush(self._timers, (self.now + delay_s, self._next_timer, action))
-
-    def soon(self, action: Callable[[], None]) -> None:
-        """Do something as soon as what is under way has been delivered."""
-        self._queue.append(action)
+        self.world.after(delay_s, action)
 
     # Faults
 
     def kill_agent(self, name: str) -> None:
         """Kill an agent's process."""
-        self._agents[name].kill()
+        self.all_agents[name].kill()
         self.settle()
 
     def kill_master(self) -> None:
-        """Kill the master: all streams break; what it had persisted stays."""
-        self.master_is_up = False
-        self._events.clear()
-        for stream, agent in list(self._agent_streams.items()):
-            agent.stream_closed(stream)
-        for stream, framework in list(self._scheduler_streams.items()):
-            framework.stream_closed(stream)
-        self._agent_streams.clear()
-        self._scheduler_streams.clear()
+        """Kill the master that leads: all streams break; what it had persisted stays."""
+        for master in self.masters.values():
+            master.kill()
         self.settle()
 
-    def start_master(self) -> None:
-        """Start a master again on what was persisted; agents and schedulers come back by themselves."""
-        self.epoch += 1
-        self._master = Master("simulated", self.epoch, self._settings, list(self._records.values()), self.now)
-        self.master_is_up = True
-        for agent in self._agents.values():
-            self.after(0.5, agent.connect)
+    def start_master(self, name: str = "") -> None:
+        """Start a master on what was persisted; agents and schedulers come back by themselves."""
+        self.masters[name or next(iter(self.masters))].start()
         self.settle()
 
     # Ground truth
 
     @property
+    def leader(self) -> SimulatedMaster:
+        """Return the master that leads."""
+        return max((each for each in self.masters.values() if each.is_up), key=lambda each: each.epoch)
+
+    @property
     def master(self) -> Master:
-        """Return the master's core, to look at."""
-        return self._master
+        """Return the core of the master that leads, to look at."""
+        return self.leader.core
+
+    @property
+    def notes(self) -> list[Note]:
+        """Return what the masters told their logs."""
+        return [note for master in self.masters.values() for note in master.notes]
 
     @property
     def starts(self) -> list[TaskKey]:
         """Return every start of a task on any agent."""
-        return [key for agent in self._agents.values() for key in agent.starts]
+        return self.truth.starts
 
     @property
     def running(self) -> list[TaskKey]:
         """Return all that really runs."""
-        return [key for agent in self._agents.values() for key in agent.running]
+        return [task.key for task in self.truth.running()]
 
     def nothing_started_twice(self) -> bool:
         """Say whether no task was started twice."""
         return len(set(self.starts)) == len(self.starts)
 
-    # Streams
 
-    def open_agent_stream(self, agent: ScriptedAgent) -> int:
-        """Open a stream from an agent to the master."""
-        self._next_stream += 1
-        self._agent_streams[self._next_stream] = agent
-        return self._next_stream
-
-    def open_scheduler_stream(self, framework: SimulatedFramework) -> int:
-        """Open a stream from a scheduler to the master."""
-        self._next_stream += 1
-        self._scheduler_streams[self._next_stream] = framework
-        return self._next_stream
-
-    def break_agent_stream(self, stream: int) -> None:
-        """Break an agent's stream."""
-        if self._agent_streams.pop(stream, None) is not None:
-            self._events.append(AgentStreamClosed(StreamId(stream), self.now))
-
-    def break_scheduler_stream(self, stream: int) -> None:
-        """Break a scheduler's stream."""
-        if self._scheduler_streams.pop(stream, None) is not None:
-            self._events.append(SchedulerStreamClosed(StreamId(stream)))
-
-    def agent_says(self, stream: int, report: Report) -> None:
-        """Deliver a report."""
-        self._events.append(AgentReported(StreamId(stream), report))
-
-    def scheduler_says(self, stream: int, call: Call) -> None:
-        """Deliver a call."""
-        self._events.append(SchedulerCalled(StreamId(stream), call))
-
-    # The master
-
-    def _master_turn(self) -> None:
-        events, self._events = self._events, []
-        if not self.master_is_up:
-            return
-        commands: list[Command] = []
-        for event in events:
-            commands.extend(self._master.handle(event, self.now))
-        commands.extend(self._master.handle(Tick(), self.now))
-        for command in commands:
-            self._carry_out(command)
-
-    def _carry_out(self, command: Command) -> None:
-        match command:
-            case Persist():
-                for record in command.records:
-                    self._keep(record)
-            case SendToAgent():
-                self._queue.append(lambda: self._to_agent(command.stream, self.epoch, command.order))
-            case SendToScheduler():
-                self._queue.append(lambda: self._to_scheduler(command.stream, self.epoch, (command.news,)))
-            case CloseStream():
-                self._queue.append(lambda: self._close(command))
-            case Note():
-                self.notes.append(command)
-            case _:
-                pass
-
-    def _keep(self, record: Record | Forget) -> None:
-        match record:
-            case AgentRecord():
-                self._records[f"agents/{record.agent.agent_id}"] = record
-            case FrameworkRecord():
-                self._records[f"frameworks/{record.framework.framework_id}"] = record
-            case Forget():
-                self._records.pop(f"frameworks/{record.framework_id}", None)
-            case _:
-                self._records[f"roles/{record.role}"] = record
-
-    def _to_agent(self, stream: int, epoch: int, order: Order) -> None:
-        agent = self._agent_streams.get(stream)
-        if agent is not None:
-            agent.heard(stream, epoch, order)
-
-    def _to_scheduler(self, stream: int, epoch: int, news: tuple[News, ...]) -> None:
-        framework = self._scheduler_streams.get(stream)
-        if framework is not None:
-            framework.heard(stream, EnvelopeCame(0, epoch, news))
-
-    def _close(self, command: CloseStream) -> None:
-        self._to_scheduler(command.stream, self.epoch, (command.refusal,))
-        framework = self._scheduler_streams.pop(command.stream, None)
-        if framework is not None:
-            framework.stream_closed(command.stream)
-        agent = self._agent_streams.pop(command.stream, None)
-        if agent is not None:
-            agent.stream_closed(command.stream)
-
-    # Deadlines
-
-    def _next_deadline(self) -> float | None:
-        dues = [self._timers[0][0] if self._timers else None]
-        dues.extend(framework.next_deadline() for framework in self._frameworks)
-        if self.master_is_up:
-            dues.append(self._master.next_deadline())
-        return min((due for due in dues if due is not None), default=None)
-
-    def _fire_timers(self) -> None:
-        while self._timers and self._timers[0][0] <= self.now:
-            heapq.heappop(self._timers)[2]()
-
-    def _turn_all(self) -> None:
-        for framework in self._frameworks:
-            due = framework.next_deadline()
-            if due is not None and due <= self.now:
-                framework.turn()
-        self._events.append(Tick())
+def _maker(logic: AnyLogic | Callable[[], AnyLogic]) -> Callable[[], AnyLogic]:
+    is_made = not isinstance(logic, type) and (isinstance(logic, RawLogic) or hasattr(logic, "restore"))
+    return (lambda: logic) if is_made else logic  # type: ignore[return-value]
 
 
 _SPAN = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|h|d)?\Z")

@@ -2,89 +2,161 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from runrig._turn import Persist
 from runrig.errors import Refused
 from runrig.ids import TaskId
-from runrig.offers import FrameworkInfo
+from runrig.offers import FrameworkInfo, News
 from runrig.raw import RawLogic, RawScheduler
-from runrig.scheduler import Scheduler, SchedulerCommand, SchedulerEvent, Told, TurnEnded
+from runrig.scheduler import Scheduler, SchedulerCommand, SchedulerEvent, SchedulerSettings, Told, TurnEnded
 from runrig.session import CloseStream, Ended, EnvelopeCame, OpenStream, Started, StreamClosed, StreamOpened, Transmit
 from runrig.tasks import TaskState
+from runrig.testing.masters import SimulatedMaster
+from runrig.testing.network import Kind, Network, Stream
+from runrig.testing.turns import Disk, Turns
+from runrig.testing.world import World
 from runrig.wants import Answer, Logic, TaskView
 
-if TYPE_CHECKING:
-    from runrig.testing.cluster import Cluster
+AnyLogic = Logic | RawLogic
 
 
 class SimulatedFramework:
     """A scheduler's process: its durable entries stay when it is killed."""
 
-    def __init__(self, cluster: Cluster, info: FrameworkInfo, logic: Logic | RawLogic) -> None:
+    def __init__(
+        self,
+        world: World,
+        network: Network,
+        masters: Mapping[str, SimulatedMaster],
+        info: FrameworkInfo,
+        make: Callable[[], AnyLogic],
+        settings: SchedulerSettings = SchedulerSettings(),
+    ) -> None:
+        self.name = info.framework_id or info.name
         self.info = info
-        self.logic = logic
+        self.make = make
+        """Makes the logic of a new process."""
+        self.logic: AnyLogic
         self.entries: dict[str, bytes] = {}
-        self.answers: list[Answer] = []
+        self.disk = Disk(world, self.name)
         self.error: Refused | None = None
+        """Set when no master will have it again."""
         self.scheduler: Scheduler | RawScheduler | None = None
-        self._cluster = cluster
+        self.is_frozen = False
+        self.skew_s = 0.0
+        self.died: Callable[[], None] = lambda: None
+        """Called when it ends by itself: its store failed."""
+        self.heard: list[Callable[[News], None]] = []
+        """Called with all news that reaches it, before its scheduler is told."""
+        self._world = world
+        self._network = network
+        self._masters = masters
+        self._settings = settings
+        self._chance = world.chance(f"framework/{self.name}")
         self._starts = 0
-        self._stream: int | None = None
-        """The master's name for the stream that is open."""
-        self._own_stream = 0
-        self._pending: list[SchedulerEvent] = []
-        self._is_due = False
+        self._turns: Turns | None = None
+        self._events: list[SchedulerEvent] = []
+        self._stream: Stream | None = None
+        self._number = 0
+        """The scheduler's own name for its stream."""
+        self._address = 0
+        self._questions: dict[int, tuple[object, Callable[[Any], None]]] = {}
+
+    @property
+    def is_up(self) -> bool:
+        """Say whether its process runs."""
+        return self.scheduler is not None
+
+    @property
+    def now(self) -> float:
+        """Return its own clock's time."""
+        return self._world.now + self.skew_s
 
     # Faults
 
+    def start(self) -> None:
+        """Start the process with what its store holds."""
+        if self.scheduler is not None:
+            return
+        self._starts += 1
+        self.logic = self.make()
+        entries = dict(sorted(self.entries.items()))
+        if isinstance(self.logic, RawLogic):
+            self.scheduler = RawScheduler(self.info, self.logic, entries, self.now)
+        else:
+            self.scheduler = Scheduler(self.info, self.logic, entries, self.now, self._settings)
+        self._turns = Turns(self._world, self._turn, self._deadline)
+        self._world.note(self.name, "starts")
+        self._push(Started(self._starts))
+
     def kill(self) -> None:
         """Kill the process: what was not durable is lost."""
-        if self._stream is not None:
-            self._cluster.break_scheduler_stream(self._stream)
-        self._stream = None
+        if self.scheduler is None:
+            return
+        assert self._turns is not None
+        self._turns.stop()
         self.scheduler = None
-        self._pending.clear()
+        self.is_frozen = False
+        self._stream = None
+        self._events.clear()
+        self._questions.clear()
+        self._world.note(self.name, "dies")
+        self._network.client_died(self)
+        self.disk.crash()
 
-    def restart(self, logic: Logic | RawLogic | None = None) -> None:
+    def restart(self, logic: AnyLogic | None = None) -> None:
         """Kill the process if it runs, and start it again with its durable entries, with a new `logic` if given."""
         self.kill()
-        self.logic = logic if logic is not None else self.logic
+        if logic is not None:
+            self.make = lambda: logic
         self.start()
 
     def disconnect(self) -> None:
         """Break its stream; it comes back by itself."""
         if self._stream is not None:
-            self._cluster.break_scheduler_stream(self._stream)
-            self.stream_closed(self._stream)
+            self._network.break_stream(self._stream)
 
-    def start(self) -> None:
-        """Start the process."""
-        self._starts += 1
-        now = self._cluster.now
-        if isinstance(self.logic, RawLogic):
-            self.scheduler = RawScheduler(self.info, self.logic, dict(self.entries), now)
-        else:
-            self.scheduler = Scheduler(self.info, self.logic, dict(self.entries), now)
-        self._push(Started(self._starts))
+    def freeze(self) -> None:
+        """Stop the process as SIGSTOP does."""
+        if self.is_up and not self.is_frozen:
+            assert self._turns is not None
+            self.is_frozen = True
+            self._turns.hold()
 
-    # What an author looks at
+    def thaw(self) -> None:
+        """Let the process go on."""
+        if self.is_frozen:
+            assert self._turns is not None
+            self.is_frozen = False
+            self._turns.release()
+            self._network.release()
+
+    # What an author does and looks at
 
     def tell(self, event: object) -> None:
         """Tell the logic something."""
         self._push(Told(event))
 
+    def ask_later(self, question: object, answered: Callable[[Any], None]) -> None:
+        """Tell the logic a question; `answered` is given the answer, unless the process dies before."""
+        if self.scheduler is not None:
+            self._questions[id(question)] = (question, answered)
+            self.tell(question)
+
     def ask(self, question: object) -> object:
-        """Tell the logic a question and return the answer, or raise it."""
-        self.tell(question)
-        self._cluster.settle()
-        answer = next((item for item in self.answers if item.question is question), None)
-        assert answer is not None, f"the logic did not answer {question}"
-        self.answers.remove(answer)
-        if isinstance(answer.value, Exception):
-            raise answer.value
-        return answer.value
+        """Tell the logic a question and return the answer, or raise it. Time passes only if its disk takes some."""
+        answers: list[Any] = []
+        self.ask_later(question, answers.append)
+        while not answers:
+            assert self.scheduler is not None, f"{self.name} is dead and cannot answer"
+            assert self._world.next_due is not None, f"the logic did not answer {question}"
+            assert self._world.next_due <= self._world.now + 60.0, f"the logic did not answer {question}"
+            self._world.step()
+        if isinstance(answers[0], Exception):
+            raise answers[0]
+        return answers[0]
 
     @property
     def tasks(self) -> Mapping[TaskId, TaskView]:
@@ -96,59 +168,93 @@ class SimulatedFramework:
         """Count the launched tasks in `state`."""
         return sum(view.state is state for view in self.tasks.values())
 
-    # The cluster's side
+    # The network
 
-    def heard(self, stream: int, event: EnvelopeCame) -> None:
+    def opened(self, stream: Stream) -> None:
+        """Learn that a stream is open."""
+        if stream is self._stream:
+            self._push(StreamOpened(self._number))
+
+    def received(self, stream: Stream, epoch: int, items: Sequence[Any]) -> None:
         """Take an envelope."""
-        if stream == self._stream and self.scheduler is not None:
-            self._push(EnvelopeCame(self._own_stream, event.epoch, event.news))
+        if stream is self._stream:
+            for hook in self.heard:
+                for item in items:
+                    hook(item)
+            self._push(EnvelopeCame(self._number, epoch, tuple(items)))
 
-    def stream_closed(self, stream: int) -> None:
-        """Learn that the stream is gone."""
-        if stream == self._stream:
+    def closed(self, stream: Stream, why: str) -> None:
+        """Learn that a stream is closed."""
+        if stream is self._stream:
             self._stream = None
-            self._push(StreamClosed(self._own_stream, "the stream broke"))
+            self._push(StreamClosed(self._number, why, self._chance.random()))
 
-    def next_deadline(self) -> float | None:
-        """Return when a turn is due."""
-        return self.scheduler.next_deadline() if self.scheduler is not None else None
-
-    def turn(self) -> None:
-        """Do one turn."""
-        self._is_due = False
-        if self.scheduler is None:
-            return
-        events, self._pending = self._pending, []
-        commands: list[SchedulerCommand] = []
-        if self._stream is not None:
-            events.append(EnvelopeCame(self._own_stream, self._cluster.epoch, ()))  # the master's heartbeat
-        for event in events:
-            commands.extend(self.scheduler.handle(event, self._cluster.now))
-        commands.extend(self.scheduler.handle(TurnEnded(), self._cluster.now))
-        for command in commands:
-            self._carry_out(command)
+    # Turns
 
     def _push(self, event: SchedulerEvent) -> None:
-        self._pending.append(event)
-        if not self._is_due:
-            self._is_due = True
-            self._cluster.soon(self.turn)
+        if self.scheduler is not None:
+            assert self._turns is not None
+            self._events.append(event)
+            self._turns.wake()
 
-    def _carry_out(self, command: SchedulerCommand) -> None:
+    def _deadline(self) -> float | None:
+        due = self.scheduler.next_deadline() if self.scheduler is not None else None
+        return None if due is None else due - self.skew_s
+
+    def _turn(self) -> None:
+        assert self.scheduler is not None
+        events, self._events = self._events, []
+        commands: list[SchedulerCommand] = []
+        for event in (*events, TurnEnded()):
+            commands.extend(self.scheduler.handle(event, self.now))
+        self._carry_out(commands)
+
+    def _carry_out(self, commands: list[SchedulerCommand]) -> None:
+        """Carry out commands in order; what stands behind a `Persist` waits until that is durable."""
+        for place, command in enumerate(commands):
+            if self.scheduler is None:
+                return
+            if isinstance(command, Persist):
+                self._make_durable(command, commands[place + 1 :])
+                return
+            self._do(command)
+
+    def _make_durable(self, command: Persist, rest: list[SchedulerCommand]) -> None:
+        turns = self._turns
+        assert turns is not None
+
+        def write() -> None:
+            self.entries.update(command.puts)
+            for key in command.deletes:
+                self.entries.pop(key, None)
+
+        def done() -> None:
+            if not turns.is_over:
+                self._carry_out(rest)
+                turns.release()
+
+        def failed() -> None:
+            if not turns.is_over:
+                self.kill()
+                self.died()
+
+        turns.hold()
+        self.disk.commit(write, done, failed)
+
+    def _do(self, command: SchedulerCommand) -> None:
         match command:
-            case Persist():
-                self.entries.update(command.puts)
-                for key in command.deletes:
-                    self.entries.pop(key, None)
+            case Transmit():
+                if self._stream is not None and command.stream == self._number:
+                    self._network.send(self._stream, self._stream.up, command.call)
             case OpenStream():
                 self._open(command)
-            case Transmit():
-                if self._stream is not None and command.stream == self._own_stream:
-                    self._cluster.scheduler_says(self._stream, command.call)
             case CloseStream():
-                self.disconnect()
+                if self._stream is not None and command.stream == self._number:
+                    self._network.close(self._stream, command.why)
             case Answer():
-                self.answers.append(command)
+                _, answered = self._questions.pop(id(command.question), (None, None))
+                if answered is not None:
+                    answered(command.value)
             case Ended():
                 self.error = command.error
                 self.kill()
@@ -156,9 +262,11 @@ class SimulatedFramework:
                 pass
 
     def _open(self, command: OpenStream) -> None:
-        self._own_stream = command.stream
-        if self._cluster.master_is_up:
-            self._stream = self._cluster.open_scheduler_stream(self)
-            self._push(StreamOpened(command.stream))
-        else:
-            self._push(StreamClosed(command.stream, "no master answers"))
+        names = list(self._masters)
+        address = command.leader or names[self._address % len(names)]
+        if not command.leader:
+            self._address += 1
+        self._number = command.stream
+        self._stream = self._network.connect(Kind.SCHEDULER, self, self._masters.get(address))
+        if self._stream is None:
+            self._push(StreamClosed(command.stream, "no such address", self._chance.random()))

@@ -92,7 +92,7 @@ class Witness:
         self._infos: dict[AgentId, AgentInfo] = {}
         self._deactivated: set[AgentId] = set()
         self._closed: set[StreamId] = set()
-        self._sessions: dict[FrameworkId, int] = {}
+        self.sessions: dict[FrameworkId, int] = {}
         self._filters: dict[FilterKey, list[tuple[Resources, float]]] = {}
         self._asked: Event | None = None
         self._was_refused = False
@@ -266,8 +266,8 @@ class Witness:
         record = disk.get(f"frameworks/{item.framework_id}")
         assert isinstance(record, FrameworkRecord), f"{item.framework_id} is told of an admission that is not durable"
         assert record.session == call.session
-        assert call.session > self._sessions.get(item.framework_id, -1), "an overtaken session is taken up"
-        self._sessions[item.framework_id] = call.session
+        assert call.session > self.sessions.get(item.framework_id, -1), "an overtaken session is taken up"
+        self.sessions[item.framework_id] = call.session
         assert not record.is_completed
         assert record.failover_deadline is None
         for other, scheduler in list(self._schedulers.items()):

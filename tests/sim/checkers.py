@@ -1,0 +1,160 @@
+"""Checkers that stand outside the code under test and look after every event."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import count
+
+from runrig.agents import Launch
+from runrig.ids import TaskId
+from runrig.offers import News, TasksUpdated
+from runrig.resources import NOTHING, Resources
+from runrig.tasks import Reason, StatusUpdate, TaskState
+from runrig.testing import SimulatedAgent, SimulatedFramework
+from runrig.testing.masters import SimulatedMaster
+from runrig_agent.core import commands as do
+from runrig_agent.core import events as agent_events
+from runrig_master.core.commands import AgentRecord, Command, Forget, FrameworkRecord, Persist, Record, RoleRecord
+from runrig_master.core.events import Event
+from runrig_master.core.settings import CoreSettings
+from runrig_master.core.state import Agent
+from tests.master.core.books import check_books
+from tests.master.core.witness import Witness
+
+ALL_BOOKS_EVERY = 400
+"""Turns between two looks at all of the books; those of a few agents are looked at after each."""
+
+
+class MasterChecker:
+    """The witness and the books, over all leaderships."""
+
+    def __init__(self, settings: CoreSettings) -> None:
+        self._settings = settings
+        self._witnesses: dict[str, Witness] = {}
+        self._disks: dict[str, dict[str, Record]] = {}
+        """What each leadership may take for durable: what it found, and what it has written since."""
+        self._epoch = 0
+        self._turns = count(1)
+
+    def begins(self, master: SimulatedMaster) -> None:
+        """Expect a greater epoch than ever before."""
+        assert master.epoch > self._epoch, "epochs never go back"
+        self._epoch = master.epoch
+        witness = Witness(self._settings)
+        witness.epoch = master.epoch
+        self._witnesses[master.name] = witness
+        self._disks[master.name] = dict(master.records)
+
+    def told(self, master: SimulatedMaster, event: Event) -> None:
+        """Let the witness hear."""
+        self._witnesses[master.name].tell(event, master.now)
+
+    def did(self, master: SimulatedMaster, commands: Sequence[Command]) -> None:
+        """Let the witness judge what came of it."""
+        witness, disk = self._witnesses[master.name], self._disks[master.name]
+        for command in commands:
+            if isinstance(command, Persist):
+                for record in command.records:
+                    _write(disk, record)
+            witness.see(command, disk, master.now)
+        witness.settle(master.now)
+
+    def turned(self, master: SimulatedMaster) -> None:
+        """Look at the books: those of some agents in turn, and all of them now and then."""
+        turn = next(self._turns)
+        agents = list(master.core.cluster.agents.values())
+        for place in range(min(3, len(agents))):
+            check_agent(agents[(turn * 3 + place) % len(agents)])
+        if turn % ALL_BOOKS_EVERY == 0:
+            check_books(master.core.cluster)
+        due = master.core.next_deadline()
+        assert due is None or due > master.now, "a master that has turned has nothing left to do at once"
+
+
+def _write(disk: dict[str, Record], record: Record | Forget) -> None:
+    match record:
+        case AgentRecord():
+            disk[f"agents/{record.agent.agent_id}"] = record
+        case FrameworkRecord():
+            disk[f"frameworks/{record.framework.framework_id}"] = record
+        case RoleRecord():
+            disk[f"roles/{record.role}"] = record
+        case Forget():
+            kind, name = ("agents", record.agent_id) if record.agent_id else ("frameworks", record.framework_id)
+            disk.pop(f"{kind}/{name}", None)
+
+
+def check_agent(agent: Agent) -> None:
+    """Assert that what is used, offered and free is what there is."""
+    used = total_of(task.resources for task in agent.tasks.values() if not task.state.is_terminal)
+    offered = total_of(offer.resources for offer in agent.offers.values())
+    if not agent.is_overcommitted:
+        whole = used + offered + agent.free
+        assert whole == agent.info.resources, f"{agent.id}: {used} used, {offered} offered, {agent.free} free"
+
+
+def total_of(all_resources: object) -> Resources:
+    """Return a sum."""
+    total = NOTHING
+    for each in all_resources:  # type: ignore[attr-defined]
+        total = total + each
+    return total
+
+
+class AgentChecker:
+    """Epochs as an agent sees them: they never go back, over all its processes, and only the newest is obeyed."""
+
+    def __init__(self, agent: SimulatedAgent) -> None:
+        self._agent = agent
+        self._durable = 0
+        self._highest = 0
+        agent.watchers.append(self)
+
+    def did(self, event: agent_events.Event, commands: Sequence[do.Command]) -> None:
+        """See an event and what the core answered."""
+        core = self._agent.core
+        if isinstance(event, agent_events.AgentStarted):
+            assert event.saved.epoch >= self._durable, f"{self._agent.name} forgot epoch {self._durable}"
+            self._highest = event.saved.epoch
+        self._durable = self._agent.checkpoint.saved().epoch if core.epoch > self._highest else self._durable
+        assert core.epoch >= self._highest, f"the epoch of {self._agent.name} went back from {self._highest}"
+        if isinstance(event, agent_events.OrdersReceived) and event.epoch < self._highest:
+            acted = [each for each in commands if isinstance(each, do.LaunchTask | do.PrepareTask | do.SignalTask)]
+            assert not acted, f"{self._agent.name} obeys epoch {event.epoch} after {self._highest}: {acted}"
+            launched = {task.task_id for order in event.orders if isinstance(order, Launch) for task in order.tasks}
+            assert not any(task.key[1] in launched for task in core.live_tasks()), "a stale launch was taken"
+        self._highest = core.epoch
+
+
+REFUSED = {TaskState.TASK_ERROR, TaskState.TASK_DROPPED}
+"""What a launch that came to nothing is told; said again, it may come to nothing for another reason."""
+
+
+class FrameworkChecker:
+    """What a framework hears of its tasks: an end is an end."""
+
+    FORGOTTEN = (TaskState.TASK_UNKNOWN, TaskState.TASK_UNREACHABLE, TaskState.TASK_GONE_BY_OPERATOR)
+
+    def __init__(self, framework: SimulatedFramework) -> None:
+        self.ended: dict[TaskId, StatusUpdate] = {}
+        framework.heard.append(self._heard)
+
+    def _heard(self, news: News) -> None:
+        if not isinstance(news, TasksUpdated):
+            return
+        for update in news.updates:
+            if update.reason is Reason.TASK_ID_USED:
+                continue
+            known = self.ended.setdefault(update.task_id, update) if update.state.is_terminal else None
+            known = known or self.ended.get(update.task_id)
+            if known is not None and update.state is not known.state:
+                self._judge(known, update)
+
+    def _judge(self, known: StatusUpdate, update: StatusUpdate) -> None:
+        """Allow what is no other end: news that was overtaken, what the master has forgotten, and repeated refusals."""
+        is_forgotten = update.reason is Reason.RECONCILIATION and update.state in self.FORGOTTEN
+        came_to_nothing = {known.state, update.state} <= REFUSED and not known.number and not update.number
+        is_overtaken = 0 < update.number < known.number
+        assert is_forgotten or came_to_nothing or is_overtaken, (
+            f"{known.state.name} {known.number} became {update} (rule 8)"
+        )

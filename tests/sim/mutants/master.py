@@ -1,0 +1,241 @@
+"""Bugs in the master's offers, agents, tasks and frameworks."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from tests.sim.mutants.mutant import Mutant, Part
+
+_mutant = partial(Mutant, part=Part.MASTER)
+_CORE = "master/runrig_master/core"
+_agents = partial(_mutant, file=f"{_CORE}/agents.py")
+_allocator = partial(_mutant, file=f"{_CORE}/allocator.py")
+_cluster = partial(_mutant, file=f"{_CORE}/cluster.py")
+_frameworks = partial(_mutant, file=f"{_CORE}/frameworks.py")
+_launching = partial(_mutant, file=f"{_CORE}/launching.py")
+_master = partial(_mutant, file=f"{_CORE}/master.py")
+_statuses = partial(_mutant, file=f"{_CORE}/statuses.py")
+
+MUTANTS = (
+    # Resources and offers
+    _cluster(
+        name="an ended task gives its resources back twice",
+        old="            agent.free = agent.free + task.resources\n",
+        new="            agent.free = agent.free + task.resources + task.resources\n",
+    ),
+    _statuses(
+        name="resources return when the end is acknowledged, not when it comes",
+        old="    task.learn(update)\n    if update.state.is_terminal:\n        cluster.end_task(task)\n"
+        '    cluster.touch("task", task.id, task.framework.id)\n',
+        new='    task.learn(update)\n    cluster.touch("task", task.id, task.framework.id)\n',
+        also=(
+            (
+                "    if task.is_settled:\n        cluster.forget_task(task)\n\n\ndef kill(",
+                "    if task.is_settled:\n        cluster.end_task(task)\n        cluster.forget_task(task)\n\n\ndef kill(",
+            ),
+        ),
+    ),
+    _launching(
+        name="an offer that was accepted can be accepted again",
+        old="    agent, role = plan.agent, plan.role\n    for offer in plan.offers:\n        cluster.close_offer(offer)\n",
+        new="    agent, role = plan.agent, plan.role\n",
+    ),
+    _launching(
+        name="an offer of another framework is accepted",
+        old="(offer := framework.offers.get(id_)) is not None])",
+        new="(offer := cluster.offers.get(id_)) is not None])",
+    ),
+    _launching(
+        name="an offer of another agent is accepted",
+        old="    if stray is not None:\n",
+        new="    if stray is not None and len(plan.offers) > 2:\n",
+    ),
+    _launching(
+        name="half of an atomic accept is launched",
+        old="    if call.atomic and any(plan.problem or plan.refused for plan in plans):\n",
+        new="    if call.atomic and all(plan.problem or plan.refused for plan in plans):\n",
+    ),
+    _launching(
+        name="tasks may take more than the offers have left",
+        old="    if not left.contains(task.resources):\n",
+        new="    if left.is_empty:\n",
+    ),
+    _allocator(
+        name="filters are ignored",
+        old="            if filters.hide(agent.id, (framework.id, role), agent.free, now):\n",
+        new="            if agent.free.is_empty:\n",
+    ),
+    _launching(
+        name="the milliseconds of a filter are taken for seconds",
+        old="        until = now + filter_.refuse_ms / 1000\n",
+        new="        until = now + filter_.refuse_ms\n",
+    ),
+    _frameworks(
+        name="revive does not clear filters",
+        old="        cluster.filters.clear_framework(framework.id, role)\n",
+        new="",
+    ),
+    _cluster(
+        name="what a framework declines is offered to nobody else",
+        old="            offer.agent.free = offer.agent.free + offer.resources\n        self.mark_dirty(offer.agent)\n",
+        new="            offer.agent.free = offer.agent.free + offer.resources\n",
+    ),
+    _cluster(
+        name="what an ended task used waits for something else to happen",
+        old="            agent.free = agent.free + task.resources\n        self.mark_dirty(agent)\n",
+        new="            agent.free = agent.free + task.resources\n",
+    ),
+    _mutant(
+        name="suppressed roles are offered to",
+        file=f"{_CORE}/state.py",
+        old=" and not self.is_completed and role not in self.suppressed\n",
+        new=" and not self.is_completed\n",
+    ),
+    _mutant(
+        name="deactivated agents are offered",
+        file=f"{_CORE}/state.py",
+        old="is Presence.CONNECTED and not self.is_deactivated and bool(",
+        new="is Presence.CONNECTED and bool(",
+    ),
+    _master(
+        name="offers never expire",
+        old="            if offer.expires_at > now:\n                break\n",
+        new="            break\n",
+    ),
+    # Agents
+    _agents(
+        name="offers of an agent whose stream broke stand",
+        old="    cluster.silent[agent.id] = agent\n"
+        "    cluster.rescind(list(agent.offers.values()), RescindReason.AGENT_LEFT)\n    cluster.dirty.pop",
+        new="    cluster.silent[agent.id] = agent\n    cluster.dirty.pop",
+    ),
+    _agents(
+        name="unreachable is said before it is durable",
+        old="    cluster.filters.clear_agent(agent.id)\n    cluster.persist_agent(agent)\n"
+        '    cluster.note("agent unreachable"',
+        new='    cluster.filters.clear_agent(agent.id)\n    cluster.note("agent unreachable"',
+        also=(
+            (
+                "Reason.AGENT_UNREACHABLE, text, now)\n",
+                "Reason.AGENT_UNREACHABLE, text, now)\n    cluster.persist_agent(agent)\n",
+            ),
+        ),
+    ),
+    _agents(
+        name="unreachable overwrites how tasks ended",
+        old="        if not task.state.is_terminal:\n            cluster.say(task, TaskState.TASK_UNREACHABLE,",
+        new="        if task.state:\n            cluster.say(task, TaskState.TASK_UNREACHABLE,",
+    ),
+    _agents(
+        name="tasks of an agent that returns are not taken up",
+        old="        cluster.add_task(task)\n        if is_alive and was is",
+        new="        if is_alive and was is",
+    ),
+    _agents(
+        name="tasks of an agent that was unreachable are killed when it returns",
+        old="        _tell_returned(cluster, task)\n\n\ndef _tell_returned(",
+        new="        cluster.order(task.agent, KillTask(task.framework.id, task.id))\n\n\ndef _tell_returned(",
+    ),
+    _agents(
+        name="a framework is not told that its tasks are reachable again",
+        old="        _tell_returned(cluster, task)\n\n\ndef _tell_returned(",
+        new="        pass\n\n\ndef _tell_returned(",
+    ),
+    _agents(
+        name="tasks that an agent came back without stay for ever",
+        old="        if not task.state.is_terminal:\n            statuses.lose(cluster, task, now)\n        elif",
+        new="        if not task.state.is_terminal:\n            continue\n        elif",
+    ),
+    _agents(
+        name="a kill that was asked while the agent was away is forgotten",
+        old="    if task.kill_reason is not None and not task.state.is_terminal:\n",
+        new="    if task.kill_reason is not None and task.state.is_terminal:\n",
+    ),
+    _agents(
+        name="an overtaken session of an agent is taken up",
+        old="    if report.session <= agent.session:\n",
+        new="    if report.session < 0:\n",
+    ),
+    _agents(
+        name="a master takes an agent that has seen a later epoch",
+        old="    if report.epoch > cluster.epoch:\n",
+        new="    if report.epoch > cluster.epoch + 100:\n",
+    ),
+    _agents(
+        name="an agent that was marked gone is taken back",
+        old="    if agent.presence is Presence.GONE:\n        text = ",
+        new="    if agent.presence is Presence.GONE and agent.is_deactivated:\n        text = ",
+    ),
+    _agents(
+        name="tasks of removed frameworks go on when their agent returns",
+        old="    for framework_id in removed:\n        cluster.order(agent, ShutdownFramework(framework_id))\n",
+        new="",
+    ),
+    # Tasks
+    _statuses(
+        name="an update is acknowledged before its framework has it",
+        old="    else:\n        _apply(cluster, task, update)\n        cluster.tell_update(framework, update)\n",
+        new="    else:\n        _apply(cluster, task, update)\n        cluster.tell_update(framework, update)\n"
+        "        _acknowledge_again(cluster, task, update.number)\n",
+    ),
+    _statuses(
+        name="a receipt counts for updates that were never sent",
+        old="    task.acknowledged = receipt.number\n",
+        new="    task.acknowledged = task.latest\n",
+        also=(
+            (
+                "    cluster.order(task.agent, AcknowledgeUpdate(framework.id, task.id, receipt.number))\n"
+                "    if task.is_settled",
+                "    cluster.order(task.agent, AcknowledgeUpdate(framework.id, task.id, task.latest))\n"
+                "    if task.is_settled",
+            ),
+        ),
+    ),
+    _statuses(
+        name="receipts are not passed on to agents",
+        old="    cluster.order(task.agent, AcknowledgeUpdate(framework.id, task.id, receipt.number))\n    if task.is_settled",
+        new="    if task.is_settled",
+    ),
+    _statuses(
+        name="a task is said to be unknown while its agent is not back yet",
+        old="        return agent is not None and agent.presence is Presence.RECOVERING\n",
+        new="        return False\n",
+    ),
+    _statuses(
+        name="a kill is not passed on",
+        old="        cluster.order(task.agent, kill_order(task))\n",
+        new="",
+    ),
+    # Frameworks
+    _frameworks(
+        name="tasks of a removed framework are not killed",
+        old="        cluster.order(agent, ShutdownFramework(framework.id))\n",
+        new="        pass\n",
+    ),
+    _frameworks(
+        name="an overtaken session of a framework is taken up",
+        old="    if call.session <= framework.session:\n",
+        new="    if call.session < 0:\n",
+    ),
+    _frameworks(
+        name="a removed framework is admitted again",
+        old="    if info.framework_id in cluster.completed:\n        return StreamRefused(",
+        new="    if info.framework_id in cluster.completed and info.labels:\n        return StreamRefused(",
+    ),
+    _frameworks(
+        name="offers of an overtaken scheduler stand",
+        old="        framework.stream = None\n    _release_offers(cluster, framework)\n\n\ndef _release_offers",
+        new="        framework.stream = None\n\n\ndef _release_offers",
+    ),
+    _master(
+        name="a failover starts the countdown of absent frameworks again",
+        old="                framework.failover_deadline = record.failover_deadline\n",
+        new="                framework.failover_deadline = now + record.framework.failover_timeout_ms / 1000\n",
+    ),
+    _frameworks(
+        name="a scheduler that reconnects is removed at the deadline of its absence",
+        old="    framework.failover_deadline = None\n    cluster.absent.pop(framework.id, None)\n"
+        "    framework.suppressed =",
+        new="    framework.suppressed =",
+    ),
+)
