@@ -12,6 +12,7 @@ from runrig.resources import NOTHING, Resources
 from runrig.tasks import Reason, StatusUpdate, TaskState
 from runrig.testing import SimulatedAgent, SimulatedFramework
 from runrig.testing.masters import SimulatedMaster
+from runrig.testing.runtimes import RealTask, Truth
 from runrig_agent.core import commands as do
 from runrig_agent.core import events as agent_events
 from runrig_master.core.commands import AgentRecord, Command, Forget, FrameworkRecord, Persist, Record, RoleRecord
@@ -44,6 +45,14 @@ class MasterChecker:
         witness.epoch = master.epoch
         self._witnesses[master.name] = witness
         self._disks[master.name] = dict(master.records)
+
+    def witness(self, master: SimulatedMaster) -> Witness:
+        """Return the witness of a master's leadership."""
+        return self._witnesses[master.name]
+
+    def disk(self, master: SimulatedMaster) -> dict[str, Record]:
+        """Return what a master's leadership may take for durable."""
+        return self._disks[master.name]
 
     def told(self, master: SimulatedMaster, event: Event) -> None:
         """Let the witness hear."""
@@ -130,14 +139,31 @@ REFUSED = {TaskState.TASK_ERROR, TaskState.TASK_DROPPED}
 """What a launch that came to nothing is told; said again, it may come to nothing for another reason."""
 
 
+NO_MORE = {state for state in TaskState if state.is_terminal} - {TaskState.TASK_GONE_BY_OPERATOR} | {
+    TaskState.TASK_UNKNOWN
+}
+"""What may be said of a task only once it really does not run, and never will: its framework may start another."""
+
+
 class FrameworkChecker:
-    """What a framework hears of its tasks: an end is an end."""
+    """What a framework hears of its tasks: an end is an end, and it is the truth."""
 
     FORGOTTEN = (TaskState.TASK_UNKNOWN, TaskState.TASK_UNREACHABLE, TaskState.TASK_GONE_BY_OPERATOR)
 
-    def __init__(self, framework: SimulatedFramework) -> None:
+    def __init__(self, framework: SimulatedFramework, truth: Truth) -> None:
         self.ended: dict[TaskId, StatusUpdate] = {}
+        self._id = framework.info.framework_id
+        self._truth = truth
         framework.heard.append(self._heard)
+        truth.started.append(self._started)
+
+    def unheard(self, gone: set[str]) -> str | None:
+        """Return a task that has ended without its framework having heard so, but for those of agents that are gone."""
+        for task in self._truth.tasks.values():
+            is_mine = task.key[0] == self._id and task.agent_id not in gone
+            if is_mine and task.ended is not None and task.key[1] not in self.ended:
+                return f"{self._id} has not heard of the end of {task.key[1]}"
+        return None
 
     def _heard(self, news: News) -> None:
         if not isinstance(news, TasksUpdated):
@@ -145,16 +171,27 @@ class FrameworkChecker:
         for update in news.updates:
             if update.reason is Reason.TASK_ID_USED:
                 continue
+            if update.state in NO_MORE:
+                self._check_truth(update)
             known = self.ended.setdefault(update.task_id, update) if update.state.is_terminal else None
             known = known or self.ended.get(update.task_id)
             if known is not None and update.state is not known.state:
                 self._judge(known, update)
+
+    def _check_truth(self, update: StatusUpdate) -> None:
+        task = self._truth.tasks.get((update.framework_id, update.task_id))
+        assert task is None or task.ended is not None, f"{update.task_id} runs, and its framework is told {update}"
+        if task is not None and task.ended is not None and update.reason is Reason.EXITED:
+            assert update.exit_code == task.ended.exit_code, f"{update} is not {task.ended}"
+
+    def _started(self, task: RealTask) -> None:
+        known = self.ended.get(task.key[1]) if task.key[0] == self._id else None
+        assert known is None or known.state is TaskState.TASK_GONE_BY_OPERATOR, f"{task.key} starts after {known}"
 
     def _judge(self, known: StatusUpdate, update: StatusUpdate) -> None:
         """Allow what is no other end: news that was overtaken, what the master has forgotten, and repeated refusals."""
         is_forgotten = update.reason is Reason.RECONCILIATION and update.state in self.FORGOTTEN
         came_to_nothing = {known.state, update.state} <= REFUSED and not known.number and not update.number
         is_overtaken = 0 < update.number < known.number
-        assert is_forgotten or came_to_nothing or is_overtaken, (
-            f"{known.state.name} {known.number} became {update} (rule 8)"
-        )
+        is_fine = is_forgotten or came_to_nothing or is_overtaken
+        assert is_fine, f"{known.state.name} {known.number} became {update} (rule 8)"

@@ -22,8 +22,11 @@ from runrig_batch.core.views import JobSummary
 from runrig_master.core.settings import CoreSettings
 from runrig_service.core.questions import ShowApp
 from tests.master.core.books import check_books
+from tests.sim.agent_promises import AgentPromises
 from tests.sim.checkers import AgentChecker, FrameworkChecker, MasterChecker
+from tests.sim.framework_promises import FrameworkPromises
 from tests.sim.hostile import Hostile
+from tests.sim.master_promises import MasterPromises
 from tests.sim.workload import Script, Users, acts, is_cursed
 
 AGENTS = 20
@@ -75,14 +78,22 @@ class Simulation:
         checker = MasterChecker(SETTINGS)
         for master in self.cluster.masters.values():
             master.watchers.append(checker)
-        checker.begins(self.cluster.leader)
+        promises = MasterPromises(checker)
+        for master in self.cluster.masters.values():
+            master.watchers.append(promises)
+        for watcher in (checker, promises):
+            watcher.begins(self.cluster.leader)
         cluster = self.cluster
         for agent in cluster.agents(agents, "cpus:4;mem:4G;ports:[31000-31099]", self.script, rack=["a", "b", "c"]):
             agent.launch_s = 2.0
             AgentChecker(agent)
+        self.agents = {each.name: AgentPromises(each, cluster.truth) for each in cluster.all_agents.values()}
+        promises.said.append(lambda update: self.agents[update.agent_id].check_said(update))
         self.users = Users(seed, cluster)
-        for framework in cluster.frameworks.values():
-            FrameworkChecker(framework)
+        self.heard = {name: FrameworkChecker(each, cluster.truth) for name, each in cluster.frameworks.items()}
+        self.promises = {
+            name: FrameworkPromises(each, is_raw=name == "greedy") for name, each in cluster.frameworks.items()
+        }
         self.faults = tuple(storm(seed, cluster, STORM_S, CLIMATE) if faults is None else faults)
         self.storm = Storm(cluster, self.faults)
         self.hostile = Hostile(seed, cluster)
@@ -149,6 +160,8 @@ class Simulation:
                 return f"{name} is not registered"
             if agent.core.count_unacknowledged():
                 return f"{name} waits for acknowledgements"
+            if (problem := self.agents[name].problem()) is not None:
+                return problem
         for name, framework in self.cluster.frameworks.items():
             if name in self.storm.torn_down:
                 continue
@@ -156,6 +169,8 @@ class Simulation:
                 return f"{name} ended: {framework.error}"
             if framework.scheduler is None or not framework.scheduler.is_connected:
                 return f"{name} is not connected"
+            if (problem := self.heard[name].unheard(self.storm.gone)) is not None:
+                return problem
         return None
 
     def _problem_of_apps(self) -> str | None:

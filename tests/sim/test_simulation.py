@@ -11,9 +11,9 @@ from collections import Counter
 import pytest
 
 from runrig import Wants
-from runrig.tasks import StatusUpdate
+from runrig.tasks import Reason, StatusUpdate
 from runrig.testing import Cluster
-from runrig.testing.faults import Climate, storm
+from runrig.testing.faults import Climate, Fault, storm
 from tests.sim.run import CLIMATE, STORM_S, Failed, Simulation, simulate
 from tests.sim.shrink import shrink
 
@@ -74,18 +74,26 @@ def test_storms_differ_in_kind_and_have_all_there_is() -> None:
     assert len(sets) > 150
 
 
-def test_storms_reach_what_they_should() -> None:
-    """Beside the checkers: what happened in some storms, seen in their traces and in what was said of tasks."""
-    said: Counter[str] = Counter()
-    for seed in range(12):
-        simulation = Simulation(seed)
-        simulation.run()
-        said.update(entry.what.split(" ")[0] for entry in simulation.cluster.world.trace if entry.who == "storm")
-        for entry in simulation.cluster.world.trace:
-            said.update(update.reason.name for update in updates_of(entry.detail))
+def test_faults_lead_to_what_they_should() -> None:
+    """Beside the checkers: what each kind of fault leads to is seen in what frameworks were told of their tasks."""
+    cuts = [Fault(30.0, "cut", f"agent-{number}", "master-1", lasts_s=150.0) for number in range(1, 9)]
+    deaths = [Fault(10.0 * number, "kill agent", f"agent-{number}", lasts_s=5.0) for number in range(9, 20)]
+    echo = Fault(2.0, "echo", lasts_s=25.0, amount=0.5)
+    operator = [Fault(200.0 + 2 * number, "kill task", "service", amount=number / 10) for number in range(5)]
+    reboots = [Fault(240.0, "reboot", f"agent-{number}", lasts_s=3.0) for number in range(1, 15)]
+    said: set[Reason] = set()
 
-    wanted = {"AGENT_UNREACHABLE", "AGENT_RETURNED", "LAUNCH_LOST", "INVALID_OFFERS", "KILLED_BY_OPERATOR"}
-    assert wanted <= set(said), wanted - set(said)
+    for seed in range(3):
+        simulation = Simulation(seed, [echo, *cuts, *deaths, *operator, *reboots])
+        simulation.run()
+        for entry in simulation.cluster.world.trace:
+            said.update(update.reason for update in updates_of(entry.detail))
+
+    wanted = {
+        Reason.AGENT_UNREACHABLE, Reason.AGENT_RETURNED, Reason.LAUNCH_LOST, Reason.INVALID_OFFERS,
+        Reason.KILLED_BY_OPERATOR, Reason.HOST_REBOOTED, Reason.EXITED, Reason.KILLED_BY_FRAMEWORK,
+    }  # fmt: skip
+    assert wanted <= said, wanted - said
 
 
 def updates_of(detail: object) -> list[StatusUpdate]:
