@@ -1,7 +1,7 @@
 # Each target is one line: what there is to know stands in a script or in pyproject.toml.
-# Variables: JOBS=2 (test processes), T="tests/master -k offer" (what to test), SEEDS=2000 (make sim), ARGS (bench, demo).
+# Variables: JOBS=2 (test processes), T="tests/master -k offer" (what to test), SEEDS=2000 (make sim), ARGS (conformance, mutants, bench, demo).
 .DEFAULT_GOAL := help
-.PHONY: setup lock fmt check check-style check-types check-imports check-wire test sim bench proto demo clean help
+.PHONY: setup lock fmt check check-style check-types check-imports check-wire test conformance sim mutants bench proto demo clean help
 
 PY := .venv/bin/python
 JOBS ?= 2
@@ -39,8 +39,14 @@ check-wire: setup
 test: setup  ## the whole suite, with a Docker engine if there is one (T="tests/master -k offer" narrows it)
 	$(ENGINE) && $(PYTEST) $(T)
 
+conformance: setup  ## the conformance cases against a master that runs (MASTER=host:port, docs/conformance.md)
+	RUNRIG_CONFORMANCE_MASTER=$(or $(MASTER),$(error say which master: make conformance MASTER=host:port)) $(PY) -m pytest -rs tests/conformance $(ARGS)
+
 sim: setup  ## the simulation over many seeds (SEEDS=2000)
 	RUNRIG_SIM_SEEDS=$(SEEDS) $(PYTEST) --timeout 0 tests/sim
+
+mutants: setup  ## the proof that the simulation catches bugs: each is planted in a copy (JOBS=2, ARGS="--only epoch")
+	$(PY) -m tests.sim.hunt --jobs $(JOBS) $(ARGS)
 
 bench: setup  ## the benchmarks: ratios within one run
 	$(PY) -m tests.bench $(ARGS)
@@ -55,4 +61,4 @@ clean:  ## remove what tools and builds left; .venv stays
 	find . -name .venv -prune -o -name __pycache__ -type d -print0 | xargs -0 rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 help:  ## this list
-	@awk -F ':.*  ## ' '/^[a-z-]+:.*  ## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*  ## ' '/^[a-z-]+:.*  ## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

@@ -144,6 +144,8 @@ def agent(
         split_address(name, address)
         if not is_loopback(address) and not allow_remote:
             raise InvalidInput(name, address, "a loopback address, or any with --allow-remote")
+    if advertise:
+        split_address("--advertise", advertise)
     for name, seconds in (("--kill-grace", kill_grace), ("--keep-sandboxes", keep_sandboxes)):
         if not 0 <= seconds <= 365 * 86_400:
             raise InvalidInput(name, seconds, "0 to 31536000 seconds")

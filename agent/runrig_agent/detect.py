@@ -69,13 +69,15 @@ def count_gpus(program: str = "nvidia-smi") -> int:
 
 def parse_attributes(text: str) -> tuple[tuple[str, str], ...]:
     """Read `rack:a;zone:eu-1`; raise InvalidInput."""
-    attributes = []
+    attributes: list[tuple[str, str]] = []
     for part in filter(None, (piece.strip() for piece in text.split(";"))):
         name, separator, value = (piece.strip() for piece in part.partition(":"))
         if not separator or not name or not value or max(len(name), len(value)) > 255:
             raise InvalidInput("--attributes", part, "name:value pairs joined by `;`, such as rack:a;zone:eu-1")
         if name == "hostname":
             raise InvalidInput("--attributes", part, "any name but hostname, which every agent has by itself")
+        if name in dict(attributes):
+            raise InvalidInput("--attributes", part, f"each attribute once, but {name} is given twice")
         attributes.append((name, value))
     return tuple(attributes)
 

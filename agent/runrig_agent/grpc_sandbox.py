@@ -9,6 +9,7 @@ from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
 import grpc
+from google.protobuf.message import DecodeError
 
 from runrig.errors import InvalidInput, NotFound, RunrigError, TimedOut, TooSlow, Unavailable
 from runrig.ids import FrameworkId, TaskId, checked_id
@@ -150,14 +151,14 @@ class SandboxService(SandboxServiceServicer):
 
 
 async def feed(session: ExecSession, requests: AsyncIterator[pb.ExecRequest]) -> None:
-    """Carry a caller's requests to a session; raises InvalidInput, having closed the session."""
+    """Carry a caller's requests to a session; raises InvalidInput or DecodeError, having closed the session."""
     try:
         async for request in requests:
             with contextlib.suppress(OSError, Unavailable):  # it has ended: its exit code says the rest
                 await carry(session, request)
         with contextlib.suppress(OSError, Unavailable):
             await session.end_input()
-    except InvalidInput:
+    except (InvalidInput, DecodeError):
         await session.close()
         raise
 

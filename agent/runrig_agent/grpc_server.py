@@ -14,7 +14,8 @@ import structlog
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from runrig._streams import CHANNEL_OPTIONS
+from runrig._serving_grpc import RefuseNoMessages
+from runrig._streams import SERVER_OPTIONS
 from runrig.agents import AgentInfo
 from runrig.errors import Conflict, Unavailable
 from runrig.serving import serving_http
@@ -163,7 +164,7 @@ def _info(
 async def _serving_sandboxes(settings: AgentSettings, sandboxes: Sandboxes, loop: Loop) -> AsyncIterator[str]:
     """Serve logs, files and exec while the block runs; yield the address."""
     access = SandboxAccess(sandboxes, loop, settings.sandbox_service)
-    server = grpc.aio.server(options=[*CHANNEL_OPTIONS, ("grpc.so_reuseport", 0)])
+    server = grpc.aio.server(interceptors=[RefuseNoMessages()], options=SERVER_OPTIONS)
     sandbox_pb2_grpc.add_SandboxServiceServicer_to_server(SandboxService(access), server)
     answers = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(answers, server)

@@ -13,7 +13,7 @@ from typing import Any
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
@@ -193,6 +193,7 @@ def app(mind: Mind, logs: Logs, settings: Settings) -> Starlette:
         exception_handlers={
             RunrigError: _refused,
             HTTPException: _http_refused,
+            ClientDisconnect: _gone,
             Malformed: _status_of(400),
             TooLarge: _status_of(413),
         },
@@ -208,6 +209,11 @@ async def _http_refused(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     message = f"{request.method} {request.url.path}: {error.detail}"
     return JSONResponse({"message": message}, error.status_code, dict(error.headers or {}))
+
+
+async def _gone(_request: Request, _error: Exception) -> Response:
+    """Answer nobody: the client hung up before its body was complete, which is no bug."""
+    return Response(status_code=400)
 
 
 def _status_of(status: int) -> Any:

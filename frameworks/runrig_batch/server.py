@@ -38,6 +38,7 @@ async def serve(settings: Settings, on_listening: Callable[[str], None]) -> None
         collector = Collector(framework, sandboxes, files, settings.outputs)
         on_listening(url_of(listener))
         try:
-            await serve_beside({"framework": framework.run(), "collector": collector.run()}, api, listener)
+            parts = {"framework": framework.run(), "collector": collector.run()}
+            await serve_beside(parts, api, listener, settings.api.max_requests)
         finally:
             await sandboxes.close()

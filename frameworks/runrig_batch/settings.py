@@ -54,6 +54,9 @@ class ApiSettings:
     max_body_bytes: int = 8 * MIB
     """A request: twice what all items of a job may have."""
 
+    max_requests: int = 1000
+    """Connections at the same time, those that wait or follow among them; more are answered with 503."""
+
     max_wait_s: float = 300.0
     """The longest that one request may wait for a job to end; clients ask again."""
 

@@ -14,7 +14,7 @@ import structlog
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
@@ -289,6 +289,7 @@ def build_api(mind: Mind, settings: Settings) -> Starlette:
             Malformed: _malformed,
             TooLarge: _too_large,
             HTTPException: _not_served,
+            ClientDisconnect: _gone,
             Exception: _failed,
         },
     )
@@ -321,6 +322,11 @@ async def _not_served(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     message = f"URI not found: {request.url.path}" if error.status_code == 404 else error.detail
     return JSONResponse({"message": message}, error.status_code, error.headers)
+
+
+async def _gone(_request: Request, _error: Exception) -> Response:
+    """Answer nobody: the client hung up before its body was complete, which is no bug."""
+    return Response(status_code=400)
 
 
 async def _failed(request: Request, error: Exception) -> Response:

@@ -57,7 +57,10 @@ async def read_json(request: Request, most: int) -> object:
             raise TooLarge(most)
         chunks.append(chunk)
     try:
-        value = json.loads(b"".join(chunks), parse_constant=_refuse_constant)
+        body = b"".join(chunks)
+        value = json.loads(body, parse_constant=_refuse_constant)
+        if b"\\u" in body:
+            json.dumps(value, ensure_ascii=False).encode()  # half of a surrogate pair is no text that can be told
     except (ValueError, RecursionError) as error:
         raise Malformed("Invalid JSON", str(error)[:200]) from None
     if _is_deeper(value, MAX_DEPTH):

@@ -7,13 +7,13 @@ from collections.abc import AsyncIterator, Iterator
 import grpc
 
 from runrig._wire import add_order, report_from_wire
-from runrig.agents import AcknowledgeUpdate, Order
+from runrig.agents import AcknowledgeUpdate, Order, checked_report
 from runrig.offers import StreamRefused
 from runrig.v1 import agent_pb2, agent_pb2_grpc
 from runrig_master.core.events import AgentReported, AgentStreamClosed, Event, StreamId
 from runrig_master.loop import Loop
 from runrig_master.settings import MasterSettings
-from runrig_master.streams_grpc import Dialect, ServedStream
+from runrig_master.streams_grpc import Dialect, ServedStream, check_count
 
 Request = agent_pb2.AgentServiceConnectRequest
 Response = agent_pb2.AgentServiceConnectResponse
@@ -26,7 +26,7 @@ class AgentService(agent_pb2_grpc.AgentServiceServicer):
         self._loop = loop
         self._settings = settings
         self._dialect: Dialect[Request, Response] = Dialect(
-            "agent", _events, Response, add_order, AgentStreamClosed, self._linger_s
+            "agent", self._events, Response, add_order, AgentStreamClosed, self._linger_s
         )
 
     async def Connect(  # type: ignore[override]
@@ -39,11 +39,13 @@ class AgentService(agent_pb2_grpc.AgentServiceServicer):
         stream = ServedStream(
             self._loop, self._dialect, self._settings.agent_outbox_items, core.heartbeat_s, core.silence_timeout_s
         )
-        await stream.serve(request_iterator, context)
+        await stream.serve(context)
 
     def _linger_s(self, order: Order | StreamRefused) -> float:
         return self._settings.receipt_linger_s if isinstance(order, AcknowledgeUpdate) else 0.0
 
-
-def _events(stream: StreamId, envelope: Request) -> Iterator[Event]:
-    return (AgentReported(stream, report_from_wire(report)) for report in envelope.reports)
+    def _events(self, stream: StreamId, envelope: Request) -> Iterator[Event]:
+        check_count("reports", len(envelope.reports), self._settings.max_items)
+        for report in envelope.reports:
+            check_count("register.tasks", len(report.register.tasks), self._settings.max_items)
+            yield AgentReported(stream, checked_report(report_from_wire(report)))

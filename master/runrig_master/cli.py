@@ -102,6 +102,8 @@ def master(
         split_address(name, address)
         if not is_loopback(address) and not allow_remote:
             raise InvalidInput(name, address, "a loopback address, or any with --allow-remote")
+    if advertise:
+        split_address("--advertise", advertise)
     core = CoreSettings(
         offer_timeout_s=offer_timeout,
         silence_timeout_s=silence_timeout,

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import functools
 import importlib.metadata
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sized
 from typing import Any, TypeVar
 
 import grpc
 
-from runrig._wire import grace_from_wire
+from runrig._wire import enum_from_wire, grace_from_wire
 from runrig.errors import Conflict, InvalidInput, NotFound, RunrigError, TooSlow, Unavailable
 from runrig.ids import AgentId, FrameworkId, Role, TaskId
+from runrig.tasks import TaskState
 from runrig.v1 import operator_pb2, operator_pb2_grpc
 from runrig_master.core.events import DeactivationAsked, GoneAsked, KillTaskAsked, TeardownAsked, WeightAsked
 from runrig_master.core.state import Presence, Task
@@ -27,6 +28,7 @@ Item = TypeVar("Item")
 
 DEFAULT_PAGE = 1_000
 MOST_PAGE = 10_000
+MOST_NAMES = 1_000
 
 _STATUSES: tuple[tuple[type[RunrigError], grpc.StatusCode], ...] = (
     (InvalidInput, grpc.StatusCode.INVALID_ARGUMENT),
@@ -83,6 +85,7 @@ class OperatorService(operator_pb2_grpc.OperatorServiceServicer):
     @_answering
     async def ListAgents(self, request: operator_pb2.ListAgentsRequest) -> operator_pb2.ListAgentsResponse:
         """List agents, all or those whose id or hostname begins with one of the names."""
+        _check_names("agent_ids", request.agent_ids)
         agents = [
             agent
             for agent in self._cluster.agents.values()
@@ -94,6 +97,7 @@ class OperatorService(operator_pb2_grpc.OperatorServiceServicer):
     @_answering
     async def ListFrameworks(self, request: operator_pb2.ListFrameworksRequest) -> operator_pb2.ListFrameworksResponse:
         """List frameworks, all or those whose id or name begins with one of the names."""
+        _check_names("framework_ids", request.framework_ids)
         known = list(self._cluster.frameworks.values())
         if request.include_completed:
             known.extend(self._cluster.completed.values())
@@ -115,6 +119,9 @@ class OperatorService(operator_pb2_grpc.OperatorServiceServicer):
         """List tasks, a page at a time, in the order of (framework, id)."""
         if request.page_size > MOST_PAGE:
             raise InvalidInput("page_size", request.page_size, f"at most {MOST_PAGE}")
+        _check_names("task_ids", request.task_ids)
+        states = [enum_from_wire(TaskState, "states", state) for state in request.states[: MOST_NAMES + 1]]
+        _check_names("states", states)
         size = request.page_size or DEFAULT_PAGE
         tasks = sorted(
             (task for task in all_tasks(self._cluster, request.include_terminal) if _is_asked(task, request)),
@@ -189,9 +196,15 @@ class OperatorService(operator_pb2_grpc.OperatorServiceServicer):
         if not found:
             raise NotFound("task", task_id, "see `runrig tasks ls`")
         if len(found) > 1:
-            names = ", ".join(task.framework.id for task in found)
+            names = ", ".join(task.framework.id for task in found[:5])
             raise InvalidInput("framework_id", framework_id, f"one of {names}, as each has a task of this id")
         return found[0]
+
+
+def _check_names(field: str, names: Sized) -> None:
+    """Each thing that is listed is compared with each name."""
+    if len(names) > MOST_NAMES:
+        raise InvalidInput(field, len(names), f"at most {MOST_NAMES}")
 
 
 def _is_named(names: Iterable[str], wanted: Iterable[str]) -> bool:

@@ -14,6 +14,7 @@ import structlog
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from runrig._serving_grpc import RefuseNoMessages
 from runrig._streams import SERVER_OPTIONS
 from runrig.errors import Conflict
 from runrig.serving import serving_http
@@ -81,7 +82,7 @@ async def _restored(store: Store, term: Term, settings: MasterSettings) -> Loop:
 
 
 async def _grpc_server(loop: Loop, settings: MasterSettings) -> tuple[grpc.aio.Server, str]:
-    server = grpc.aio.server(options=SERVER_OPTIONS)
+    server = grpc.aio.server(interceptors=[RefuseNoMessages()], options=SERVER_OPTIONS)
     try:
         port = server.add_insecure_port(settings.listen)
     except RuntimeError:

@@ -20,6 +20,9 @@ class MasterSettings:
     advertise: str = ""
     """The address that others are told; empty: `listen`."""
     core: CoreSettings = field(default_factory=CoreSettings)
+    max_items: int = 100_000
+    """Items of one envelope, and tasks, offers, receipts, references, demands or roles of one item: more are refused
+    before they are read, as one item is handled in one go."""
     events_waiting: int = 20_000
     """Events that may wait for the core before streams are no longer read."""
     events_per_turn: int = 2_000

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from runrig._sqlite import SqliteFile
+from runrig._sqlite import SqliteFile, read_entries
 from runrig.errors import InvalidInput, Superseded
 
 _SCHEMA = """
@@ -93,12 +93,7 @@ class SqliteStore:
 
     async def read(self, prefix: str) -> dict[str, bytes]:
         """Return the entries whose key starts with `prefix`, in order."""
-
-        def work(connection: sqlite3.Connection) -> dict[str, bytes]:
-            query = "SELECT key, value FROM entries WHERE substr(key, 1, ?) = ? ORDER BY key"
-            return dict(connection.execute(query, (len(prefix), prefix)).fetchall())
-
-        return await self._file.run(work)
+        return await self._file.run(lambda connection: read_entries(connection, prefix))
 
     async def commit(self, puts: Mapping[str, bytes], deletes: Iterable[str], term: Term) -> None:
         """Write and remove entries, all or nothing.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -49,8 +49,8 @@ class Dialect(Generic[Incoming, Outgoing]):
     """How one service's envelopes are read and written."""
 
     kind: str
-    events: Callable[[StreamId, Incoming], Iterable[Event]]
-    """Reads an envelope's items; raises InvalidInput."""
+    events: Callable[[StreamId, Incoming], Iterable[Event | None]]
+    """Reads an envelope's items, None for one that was refused; raises InvalidInput."""
     new: Callable[[], Outgoing]
     """Makes an empty envelope."""
     add: Callable[[Outgoing, Any], int]
@@ -59,6 +59,12 @@ class Dialect(Generic[Incoming, Outgoing]):
     """The event of the stream's end, with when it was last heard."""
     linger_s: Callable[[Any], float] = lambda _: 0.0
     """Says for how long an item may wait for others to travel with."""
+
+
+def check_count(field: str, count: int, most: int) -> None:
+    """Raise InvalidInput naming `field` when there are more than `most`."""
+    if count > most:
+        raise InvalidInput(field, count, f"at most {most} (max_items)")
 
 
 class ServedStream(Generic[Incoming, Outgoing]):
@@ -108,9 +114,9 @@ class ServedStream(Generic[Incoming, Outgoing]):
         if not self._ended.done():
             self._ended.set_result(status)
 
-    async def serve(self, envelopes: AsyncIterator[Incoming], context: grpc.aio.ServicerContext[Any, Any]) -> None:
+    async def serve(self, context: grpc.aio.ServicerContext[Any, Any]) -> None:
         """Read and write until either side ends it."""
-        reader = asyncio.create_task(self._read(envelopes))
+        reader = asyncio.create_task(self._read(context))
         writer = asyncio.create_task(write_envelopes(self._outbox, context.write, lambda: self._heartbeat_s))
         silence = asyncio.create_task(self._watch_silence())
         try:
@@ -137,23 +143,42 @@ class ServedStream(Generic[Incoming, Outgoing]):
             log.error("stream failed", kind=self._dialect.kind, stream=self.id, exc_info=result)
             self._end((grpc.StatusCode.INTERNAL, "a bug of the master, which its log tells of; connect again"))
 
-    async def _read(self, envelopes: AsyncIterator[Incoming]) -> None:
+    async def _read(self, context: grpc.aio.ServicerContext[Any, Any]) -> None:
+        refusal = await self._take_all(context)
+        if refusal is not None:
+            self.close(refusal)
+            await self._drained()
+
+    async def _take_all(self, context: grpc.aio.ServicerContext[Any, Any]) -> StreamRefused | None:
+        """Return why the stream must end, None when the client has ended it."""
         try:
-            async for envelope in envelopes:
-                self._last_heard = time.monotonic()
-                if not self._is_closing and self._numbering.admits(envelope.number):
-                    await self._take(envelope)
+            while await self._take_next(context):
+                pass
         except InvalidInput as error:
-            self.close(StreamRefused(RefusalCode.INVALID, str(error)))
-            await self._drained()
+            return StreamRefused(RefusalCode.INVALID, str(error))
         except ProtocolError as error:
-            self.close(StreamRefused(RefusalCode.OUT_OF_ORDER, str(error)))
-            await self._drained()
+            return StreamRefused(RefusalCode.OUT_OF_ORDER, str(error))
+        return None
+
+    async def _take_next(self, context: grpc.aio.ServicerContext[Any, Any]) -> bool:
+        """Say whether there was another envelope, which nothing holds any more: it may be hundreds of MiB.
+
+        gRPC's iterator over envelopes would hold the last one as long as the stream, and then as garbage.
+        """
+        envelope = await context.read()
+        if envelope is grpc.aio.EOF:
+            return False
+        self._last_heard = time.monotonic()
+        if not self._is_closing and self._numbering.admits(envelope.number):
+            await self._take(envelope)
+        return True
 
     async def _take(self, envelope: Incoming) -> None:
         for number, event in enumerate(self._dialect.events(self.id, envelope), 1):
-            self._loop.tell(event)
+            if event is not None:
+                self._loop.tell(event)
             if number % EVENTS_AT_ONCE == 0:
+                await asyncio.sleep(0)
                 await self._loop.room()
         await self._loop.room()
 

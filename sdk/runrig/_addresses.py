@@ -10,7 +10,7 @@ from runrig.errors import InvalidInput
 def split_address(field: str, address: str) -> tuple[str, int]:
     """Read `host:port`, an IPv6 host in brackets; raise InvalidInput naming `field`."""
     host, separator, port = address.rpartition(":")
-    if not separator or not port.isdecimal() or int(port) > 65535:
+    if not separator or not (port.isdecimal() and len(port) <= 5) or int(port) > 65535:
         raise InvalidInput(field, address, "host:port, such as 127.0.0.1:5055")
     return host.strip("[]") or "127.0.0.1", int(port)
 

@@ -15,6 +15,7 @@ import queue
 import sqlite3
 import threading
 from collections.abc import Callable
+from itertools import takewhile
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -142,6 +143,16 @@ class SqliteFile:
         for job in jobs:
             job.finish(problem)
         return len(jobs) == len(taken)
+
+
+def read_entries(connection: sqlite3.Connection, prefix: str) -> dict[str, bytes]:
+    """Return what table `entries` has under keys that start with `prefix`, in order.
+
+    Python compares: SQLite's own functions take a text to end at its first NUL.
+    """
+    query = "SELECT key, value FROM entries WHERE key >= ? ORDER BY key"
+    with contextlib.closing(connection.execute(query, (prefix,))) as rows:
+        return dict(takewhile(lambda row: row[0].startswith(prefix), rows))
 
 
 def _locked(path: Path) -> int:

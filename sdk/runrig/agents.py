@@ -5,12 +5,16 @@ Reports go to the master, orders come from it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from runrig.ids import AgentId, FrameworkId, Role, TaskId
+from runrig.errors import InvalidInput, shortened
+from runrig.ids import AgentId, FrameworkId, Role, TaskId, checked_role
 from runrig.offers import LaunchableTask, StreamRefused
-from runrig.resources import Resources
-from runrig.tasks import Reason, RuntimeKind, StatusUpdate
+from runrig.resources import Resources, checked_resources
+from runrig.tasks import MAX_TEXT, Reason, RuntimeKind, StatusUpdate, checked_labels
+
+MAX_MESSAGE = 4_096
+"""Characters kept of what an update says to people."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +73,69 @@ class TaskNotHere:
 
 
 Report = Register | StatusUpdate | AgentChanged | TaskNotHere
+
+
+def checked_report(report: Report) -> Report:
+    """Return `report`, a long message of an update cut, if the master can keep it and show it to all whom it concerns.
+
+    Raise InvalidInput naming the field.
+    """
+    match report:
+        case StatusUpdate():
+            return _checked_update("update", report)
+        case Register():
+            _check_agent(report.agent)
+            return replace(report, tasks=_checked_tasks(report.tasks))
+        case AgentChanged():
+            _check_agent(report.agent)
+        case TaskNotHere():
+            pass
+    return report
+
+
+def _check_agent(agent: AgentInfo) -> None:
+    """Look at what goes into every offer of the agent."""
+    for name in ("address", "http_address", "version"):
+        _check_text(f"agent.{name}", getattr(agent, name))
+    if len(set(agent.runtimes)) < len(agent.runtimes):
+        raise InvalidInput("agent.runtimes", agent.runtimes, "each once")
+
+
+def _checked_tasks(tasks: tuple[TaskReport, ...]) -> tuple[TaskReport, ...]:
+    """Look at each task, and at what all of them use: it is shown as one amount."""
+    for task in tasks:
+        field = f"register.task {task.task_id}"
+        checked_role(f"{field}.role", task.role)
+        checked_task_texts(field, task.name, task.labels)
+    used = Resources(
+        sum(task.resources.cpu_millis for task in tasks),
+        sum(task.resources.mem_mib for task in tasks),
+        sum(task.resources.disk_mib for task in tasks),
+        sum(task.resources.gpus for task in tasks),
+    )
+    checked_resources("register.tasks, together", used)
+    return tuple(replace(task, status=_checked_update(f"register.task {task.task_id}", task.status)) for task in tasks)
+
+
+def _checked_update(field: str, update: StatusUpdate) -> StatusUpdate:
+    if not update.number and update.state.is_terminal:
+        raise InvalidInput(f"{field}.number", 0, f"1 or more, as {update.state.name} must be acknowledged")
+    _check_text(f"{field}.container_id", update.container_id)
+    _check_text(f"{field}.address", update.address)
+    if len(update.message) > MAX_MESSAGE:
+        return replace(update, message=shortened(update.message, MAX_MESSAGE))
+    return update
+
+
+def checked_task_texts(field: str, name: str, labels: tuple[tuple[str, str], ...]) -> None:
+    """Raise InvalidInput naming `field` unless a task can be shown with this name and these labels."""
+    _check_text(f"{field}.name", name)
+    checked_labels(f"{field}.labels", labels)
+
+
+def _check_text(field: str, text: str) -> None:
+    if len(text) > MAX_TEXT:
+        raise InvalidInput(field, text, f"at most {MAX_TEXT} characters")
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,10 +53,12 @@ def checked_constraint(field: str, constraint: Constraint) -> Constraint:
     """Return `constraint` if it can be judged; raise InvalidInput naming `field`."""
     if not constraint.attribute or len(constraint.attribute) > 255:
         raise InvalidInput(f"{field}.attribute", constraint.attribute, "the name of an attribute, or hostname")
+    if len(constraint.value) > 1024:
+        raise InvalidInput(f"{field}.value", constraint.value, "at most 1024 characters")
     if constraint.operator in (Operator.LIKE, Operator.UNLIKE):
         try:
             re.compile(constraint.value)
-        except re.error as error:
+        except (re.error, OverflowError, RecursionError) as error:
             raise InvalidInput(f"{field}.value", constraint.value, f"a regular expression ({error})") from None
     if constraint.operator is Operator.MAX_PER and not re.fullmatch(r"[1-9]\d{0,8}", constraint.value):
         raise InvalidInput(f"{field}.value", constraint.value, "a whole number of at least 1")

@@ -5,8 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import IntEnum
 
-from runrig.constraints import Constraint
-from runrig.resources import Resources
+from runrig.constraints import Constraint, checked_constraint
+from runrig.errors import InvalidInput
+from runrig.ids import checked_id
+from runrig.resources import Resources, checked_resources
+from runrig.tasks import MAX_LIST, MAX_MILLISECONDS
+
+MAX_COUNT = 1_000_000
+"""Tasks of one demand: as many as a cluster may run."""
 
 
 class Placement(IntEnum):
@@ -29,3 +35,23 @@ class Demand:
     priority: int = 0
     gang_id: str = ""
     expected_duration_ms: int = 0
+
+
+def checked_demand(field: str, demand: Demand) -> Demand:
+    """Return `demand` if it can be satisfied somewhere; raise InvalidInput naming `field`."""
+    checked_id(f"{field}.demand_id", demand.demand_id)
+    field = f"{field} {demand.demand_id}"
+    checked_resources(f"{field}.resources", demand.resources)
+    if demand.resources.is_empty:
+        raise InvalidInput(f"{field}.resources", str(demand.resources), "some cpu, memory or another resource")
+    if not 1 <= demand.count <= MAX_COUNT:
+        raise InvalidInput(f"{field}.count", demand.count, f"1 to {MAX_COUNT}")
+    if len(demand.constraints) > MAX_LIST:
+        raise InvalidInput(f"{field}.constraints", len(demand.constraints), f"at most {MAX_LIST}")
+    for number, constraint in enumerate(demand.constraints):
+        checked_constraint(f"{field}.constraints[{number}]", constraint)
+    if demand.gang_id:
+        checked_id(f"{field}.gang_id", demand.gang_id)
+    if not 0 <= demand.expected_duration_ms <= MAX_MILLISECONDS:
+        raise InvalidInput(f"{field}.expected_duration_ms", demand.expected_duration_ms, f"0 to {MAX_MILLISECONDS}")
+    return demand

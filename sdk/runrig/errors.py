@@ -19,6 +19,11 @@ Each carries data and a message that says what to do next. `exit_code` and `http
 from __future__ import annotations
 
 
+def shortened(text: str, most: int) -> str:
+    """Return at most `most` characters: an error travels in the trailers of a call, which hold few thousand bytes."""
+    return text if len(text) <= most else text[: most - 3] + "..."
+
+
 class RunrigError(Exception):
     """Anything that Runrig raises on purpose."""
 
@@ -31,9 +36,8 @@ class InvalidInput(Refused):
     """`field` has `value`, which is not allowed; `allowed` says what is."""
 
     def __init__(self, field: str, value: object, allowed: str) -> None:
-        shown = repr(value)
-        shown = shown if len(shown) <= 120 else shown[:117] + "..."
-        super().__init__(f"{field}: {shown} is not allowed; allowed: {allowed}")
+        shown = shortened(repr(value), 120)
+        super().__init__(f"{shortened(field, 400)}: {shown} is not allowed; allowed: {shortened(allowed, 1000)}")
         self.field = field
         self.value = value
         self.allowed = allowed
@@ -43,7 +47,7 @@ class NotFound(Refused):
     """There is no `kind` with the name `name`."""
 
     def __init__(self, kind: str, name: str, hint: str = "") -> None:
-        super().__init__(f"there is no {kind} {name!r}" + (f"; {hint}" if hint else ""))
+        super().__init__(f"there is no {kind} {shortened(name, 120)!r}" + (f"; {hint}" if hint else ""))
         self.kind = kind
         self.name = name
 

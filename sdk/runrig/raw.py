@@ -24,10 +24,11 @@ from runrig.scheduler import (
     TurnEnded,
 )
 from runrig.session import Ended, Heard, Lost, Session, SessionOutput, SessionSettings, SessionTick
-from runrig.wants import Answer, Connected, Delete, Disconnected, Put, WakeAt, Woken
+from runrig.wants import Answer, Delete, Disconnected, Put, WakeAt, Woken
 
 RawDecision = Call | Put | Delete | WakeAt | Answer
-RawEvent = News | Connected | Disconnected | Woken
+RawEvent = News | Disconnected | Woken
+"""`Subscribed` among the news says that the framework is connected."""
 
 
 @runtime_checkable

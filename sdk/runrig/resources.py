@@ -12,7 +12,8 @@ from itertools import pairwise
 
 from runrig.errors import InvalidInput
 
-MAX_AMOUNT = 2**53
+MAX_AMOUNT = 2**47
+"""Of anything on one agent: what 65,536 agents have of it is still a number of the wire."""
 MAX_PORT = 65535
 MAX_PORT_RANGES = 1024
 MAX_CUSTOM = 64
@@ -158,7 +159,7 @@ NOTHING = Resources()
 
 
 def checked_resources(field: str, resources: Resources) -> Resources:
-    """Return `resources` if each amount is within its bounds and ranges are in order.
+    """Return `resources`, ranges that touch joined, if each amount is within its bounds and ranges are in order.
 
     Raise InvalidInput naming `field`.
     """
@@ -174,7 +175,8 @@ def checked_resources(field: str, resources: Resources) -> Resources:
         _check_ports(f"{field}.ports", resources.ports)
     if resources.custom:
         _check_custom(field, resources.custom)
-    return resources
+    joined = merged_ports(resources.ports)
+    return resources if joined == resources.ports else replace(resources, ports=joined)
 
 
 def _check_custom(field: str, custom: tuple[tuple[str, int], ...]) -> None:

@@ -19,9 +19,11 @@ from typing import Any
 
 import structlog
 import uvicorn
+from h11 import IDLE, SEND_BODY
 from starlette.datastructures import Headers
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from runrig._addresses import host_of, is_loopback, split_address
 from runrig.errors import Conflict, Unavailable
@@ -30,6 +32,10 @@ __all__ = ["Guard", "is_loopback", "listening", "serve_beside", "serving_http", 
 
 log = structlog.get_logger()
 
+REQUEST_S = 30.0
+"""How long a request may take to come, body and all: connections that say nothing must not use up what there are."""
+MOST_CONNECTIONS = 1_000
+"""Connections to a port for health and metrics at the same time; more are 503."""
 GRACE_S = 2
 """How long requests that are being answered may take when the program is told to end."""
 
@@ -59,10 +65,16 @@ def url_of(listener: socket.socket) -> str:
 
 
 @contextlib.asynccontextmanager
-async def serving_http(app: ASGIApp, listen: str, what: str) -> AsyncIterator[str]:
+async def serving_http(
+    app: ASGIApp,
+    listen: str,
+    what: str,
+    most_connections: int = MOST_CONNECTIONS,
+    request_timeout_s: float = REQUEST_S,
+) -> AsyncIterator[str]:
     """Serve `app` at `listen` while the block runs; yield the `host:port` it has. Raises as `listening`."""
     with listening(what, listen) as listener:
-        server = _server(app)
+        server = _server(app, most_connections, request_timeout_s)
         serving = asyncio.create_task(server.serve(sockets=[listener]))
         try:
             while not server.started and not serving.done():  # noqa: ASYNC110 (uvicorn has no event for it)
@@ -78,12 +90,14 @@ async def serve_beside(
     app: ASGIApp,
     listener: socket.socket,
     most_requests: int | None = None,
+    request_timeout_s: float = REQUEST_S,
 ) -> None:
     """Serve `app` and run `parts` until SIGTERM, SIGINT or the end of any of them; raise what that one raised.
 
     The API goes first, so that what it was asked is still answered. `most_requests` at the same time; more are 503.
+    A connection whose request is not complete after `request_timeout_s` is closed.
     """
-    server = _server(app, most_requests)
+    server = _server(app, most_requests, request_timeout_s)
     told = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, told.set)
@@ -147,10 +161,46 @@ class _Server(uvicorn.Server):
         yield
 
 
-def _server(app: ASGIApp, most_requests: int | None = None) -> _Server:
+class _Impatient(H11Protocol):
+    """A connection that is closed when a request, or the rest of one, is too long in coming."""
+
+    request_timeout_s = REQUEST_S
+    _waiting: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Wait for the first request."""
+        super().connection_made(transport)
+        self._wait()
+
+    def data_received(self, data: bytes) -> None:
+        """Wait for the rest, from the first byte on, or no more."""
+        super().data_received(data)
+        self._wait()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Wait no more."""
+        super().connection_lost(exc)
+        self._stop_waiting()
+
+    def _wait(self) -> None:
+        is_incomplete = self.conn.their_state in (IDLE, SEND_BODY)
+        if not is_incomplete:
+            self._stop_waiting()
+        elif self._waiting is None:
+            self._waiting = self.loop.call_later(self.request_timeout_s, self.transport.close)
+
+    def _stop_waiting(self) -> None:
+        if self._waiting is not None:
+            self._waiting.cancel()
+            self._waiting = None
+
+
+def _server(app: ASGIApp, most_requests: int | None, request_timeout_s: float) -> _Server:
+    protocol = type("_Connection", (_Impatient,), {"request_timeout_s": request_timeout_s})
     return _Server(
         uvicorn.Config(
             app,
+            http=protocol,
             log_level="warning",
             access_log=False,
             lifespan="off",

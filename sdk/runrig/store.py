@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Protocol
 
-from runrig._sqlite import SqliteFile
+from runrig._sqlite import SqliteFile, read_entries
 
 _SCHEMA = "CREATE TABLE IF NOT EXISTS entries (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID"
 
@@ -76,15 +76,7 @@ class SqliteStore:
 
     async def read(self, prefix: str = "") -> dict[str, bytes]:
         """Return the entries whose key starts with `prefix`, in the order of their keys."""
-
-        def work(connection: sqlite3.Connection) -> dict[str, bytes]:
-            rows = connection.execute(
-                "SELECT key, value FROM entries WHERE substr(key, 1, ?) = ? ORDER BY key",
-                (len(prefix), prefix),
-            )
-            return dict(rows.fetchall())
-
-        return await self._file.run(work)
+        return await self._file.run(lambda connection: read_entries(connection, prefix))
 
     async def commit(self, puts: Mapping[str, bytes], deletes: Iterable[str] = ()) -> None:
         """Write and remove entries, all or nothing; return once that is durable. Raises Unavailable."""

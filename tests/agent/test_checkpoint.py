@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from runrig.errors import Conflict, Unavailable
+from runrig.ids import Role
 from runrig.tasks import Reason, TaskState
 from runrig_agent.checkpoint import Checkpoint
 from runrig_agent.core import commands as do
@@ -168,6 +169,19 @@ async def test_the_file_means_the_same_as_the_memory(tmp_path: Path, seed: int) 
     saved = await reopened(tmp_path)
     assert (saved.tasks, saved.tombstones) == (memory.saved().tasks, memory.saved().tombstones)
     assert saved.tasks
+
+
+def test_a_checkpoint_in_memory_takes_what_the_file_takes_whatever_it_knows_of_the_task() -> None:
+    """The file ignores words on tasks it does not have, and begins anew with a task that is put again."""
+    memory = MemoryCheckpoint()
+    ending = Ending(TaskState.TASK_KILLED, Reason.KILLED_BY_FRAMEWORK, "", 3.0, 1.0)
+    task = records.TaskRecord(key(), "tests", Role("eng"), process(), (), 1.0)
+
+    memory.apply([records.PutEnding(key(), ending), records.DropUpdate(key(), 1), records.PutAcknowledged(key(), 1, 1)])
+    memory.apply([records.PutTask(task), records.PutEnding(key(), ending), records.PutAcknowledged(key(), 1, 1)])
+    memory.apply([records.PutTask(task)])
+
+    assert memory.saved().tasks == (records.SavedTask(task, None, 0, ()),)
 
 
 async def test_writes_that_wait_are_committed_together(tmp_path: Path) -> None:

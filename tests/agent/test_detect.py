@@ -72,7 +72,7 @@ def test_attributes_are_read() -> None:
     )
 
 
-@pytest.mark.parametrize("text", ["rack", "rack:", ":a", "hostname:x", "a:" + "b" * 256])
+@pytest.mark.parametrize("text", ["rack", "rack:", ":a", "hostname:x", "a:" + "b" * 256, "a:b;a:c"])
 def test_what_is_no_attribute_is_refused(text: str) -> None:
     with pytest.raises(InvalidInput, match="--attributes"):
         parse_attributes(text)

@@ -75,7 +75,7 @@ def test_a_lost_agent_costs_no_retry() -> None:
     job_id = submit(batch, array=8, retries=0)
     cluster.until(lambda: show(batch, job_id).counts.running == 8)
 
-    cluster.kill_agent("agent-1")
+    cluster.kill("agent-1")
     cluster.until(lambda: show(batch, job_id).state.has_ended, within="2h")
 
     assert show(batch, job_id).state is JobState.SUCCEEDED
@@ -109,10 +109,10 @@ def test_an_array_ends_complete_whatever_dies(seed: int) -> None:
                 agent.kill()
                 cluster.after(chance.choice([1, 30, 200]), agent.restart)
             case 2:
-                cluster.kill_master()
+                cluster.kill("master")
                 batch.restart(Batch(LIMITS))
                 cluster.advance(chance.choice([1, 20]))
-                cluster.start_master()
+                cluster.start("master")
             case _:
                 batch.disconnect()
         cluster.advance(chance.uniform(0, 30))

@@ -42,8 +42,28 @@ def test_keep_running_starts_nothing_twice_when_it_is_killed_and_started_again(m
     finally:
         second.kill()
         second.wait()
-        runrig(master, "frameworks", "teardown", framework_of(master))
+        runrig(master, "frameworks", "teardown", framework_of(master, "keep-running"))
         until(lambda: "web." not in listed(master), "its tasks have ended")
+
+
+def test_one_leader_is_found_again_when_its_framework_is_killed_and_started_again(master: str, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    state = str(tmp_path / "state.db")
+    first = start("one_leader.py", log, master, state)
+    until(lambda: "leader-1 TASK_RUNNING" in log.read_text(), "a leader runs")
+    first.kill()
+    first.wait()
+
+    second_log = tmp_path / "log2"
+    second = start("one_leader.py", second_log, master, state)
+    try:
+        until(lambda: "leader-1 TASK_RUNNING" in second_log.read_text(), "the leader is found again")
+        assert "leader-2" not in listed(master)
+    finally:
+        second.kill()
+        second.wait()
+        runrig(master, "frameworks", "teardown", framework_of(master, "one-leader"))
+        until(lambda: "leader-" not in listed(master), "it has ended")
 
 
 def run(example: str, *words: str) -> str:
@@ -60,8 +80,8 @@ def listed(master: str) -> str:
     return runrig(master, "tasks", "ls", "-o", "json")
 
 
-def framework_of(master: str) -> str:
-    found = re.search(r'"framework_id": "(keep-running-\w+)"', listed(master))
+def framework_of(master: str, name: str) -> str:
+    found = re.search(rf'"framework_id": "({name}-\w+)"', listed(master))
     assert found is not None
     return found[1]
 

@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from runrig._numbering import Numbering
 from runrig._streams import (
     MAX_ENVELOPE_BYTES,
     ClientStream,
-    Numbering,
     Outbox,
     StreamSettings,
     write_envelopes,

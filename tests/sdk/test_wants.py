@@ -34,7 +34,7 @@ def test_replicas_are_kept_and_a_lost_agents_tasks_are_replaced() -> None:
     cluster.until(lambda: web.count() == 4)
     victim = next(view.hostname for view in web.tasks.values())
 
-    cluster.kill_agent(victim)
+    cluster.kill(victim)
     cluster.advance("80s")
 
     assert web.count() == 4
@@ -62,9 +62,9 @@ def test_a_killed_master_disturbs_no_task() -> None:
     web = cluster.run("web", kept(4))
     cluster.until(lambda: web.count() == 4)
 
-    cluster.kill_master()
+    cluster.kill("master")
     cluster.advance("20s")
-    cluster.start_master()
+    cluster.start("master")
     cluster.advance("5m")
 
     assert web.count() == 4

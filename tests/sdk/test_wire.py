@@ -34,7 +34,7 @@ from runrig.constraints import Constraint, Operator
 from runrig.demand import Demand, Placement
 from runrig.errors import InvalidInput, ProtocolError
 from runrig.ids import AgentId, FrameworkId, OfferId, Role, TaskId
-from runrig.resources import Resources, single_ports
+from runrig.resources import MAX_AMOUNT, Resources, single_ports
 from runrig.tasks import (
     CheckKind,
     Command,
@@ -75,12 +75,9 @@ def many(item: st.SearchStrategy[T]) -> st.SearchStrategy[tuple[T, ...]]:
 
 resources = st.builds(
     Resources,
-    huge,
-    huge,
-    huge,
-    huge,
+    *[st.integers(0, MAX_AMOUNT)] * 4,
     st.frozensets(st.integers(1, 99), max_size=9).map(sorted).map(single_ports),
-    st.dictionaries(st.sampled_from("abc"), st.integers(1, 2**53)).map(lambda items: tuple(sorted(items.items()))),
+    st.dictionaries(st.sampled_from("abc"), st.integers(1, MAX_AMOUNT)).map(lambda items: tuple(sorted(items.items()))),
 )
 updates = st.builds(
     StatusUpdate,

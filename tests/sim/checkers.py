@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import count
 
-from runrig.agents import Launch
 from runrig.ids import TaskId
 from runrig.offers import News, TasksUpdated
 from runrig.resources import NOTHING, Resources
@@ -15,6 +14,7 @@ from runrig.testing.masters import SimulatedMaster
 from runrig.testing.runtimes import RealTask, Truth
 from runrig_agent.core import commands as do
 from runrig_agent.core import events as agent_events
+from runrig_agent.core.records import PutTask
 from runrig_master.core.commands import AgentRecord, Command, Forget, FrameworkRecord, Persist, Record, RoleRecord
 from runrig_master.core.events import Event
 from runrig_master.core.settings import CoreSettings
@@ -128,10 +128,14 @@ class AgentChecker:
         self._durable = self._agent.checkpoint.saved().epoch if core.epoch > self._highest else self._durable
         assert core.epoch >= self._highest, f"the epoch of {self._agent.name} went back from {self._highest}"
         if isinstance(event, agent_events.OrdersReceived) and event.epoch < self._highest:
-            acted = [each for each in commands if isinstance(each, do.LaunchTask | do.PrepareTask | do.SignalTask)]
+            acted = [
+                each
+                for each in commands
+                if isinstance(each, do.LaunchTask | do.PrepareTask | do.SignalTask | do.SendReports)
+            ]
             assert not acted, f"{self._agent.name} obeys epoch {event.epoch} after {self._highest}: {acted}"
-            launched = {task.task_id for order in event.orders if isinstance(order, Launch) for task in order.tasks}
-            assert not any(task.key[1] in launched for task in core.live_tasks()), "a stale launch was taken"
+            changes = [change for each in commands if isinstance(each, do.Checkpoint) for change in each.changes]
+            assert not any(isinstance(change, PutTask) for change in changes), "a stale launch was taken"
         self._highest = core.epoch
 
 
@@ -154,13 +158,15 @@ class FrameworkChecker:
         self.ended: dict[TaskId, StatusUpdate] = {}
         self._id = framework.info.framework_id
         self._truth = truth
+        self._before = set(truth.tasks)
+        """Tasks that were started before anybody listened."""
         framework.heard.append(self._heard)
         truth.started.append(self._started)
 
     def unheard(self, gone: set[str]) -> str | None:
         """Return a task that has ended without its framework having heard so, but for those of agents that are gone."""
         for task in self._truth.tasks.values():
-            is_mine = task.key[0] == self._id and task.agent_id not in gone
+            is_mine = task.key[0] == self._id and task.agent_id not in gone and task.key not in self._before
             if is_mine and task.ended is not None and task.key[1] not in self.ended:
                 return f"{self._id} has not heard of the end of {task.key[1]}"
         return None

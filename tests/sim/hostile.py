@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from runrig.agents import Register
 from runrig.ids import AgentId, FrameworkId, OfferId, Role, TaskId
 from runrig.offers import (
     Accept,
@@ -32,6 +33,7 @@ from runrig.testing.masters import SimulatedMaster
 from runrig.testing.network import Kind, Stream
 from runrig_master.core.commands import Command as MasterCommand
 from runrig_master.core.events import Event, SchedulerCalled
+from runrig_master.core.state import Presence
 
 
 class Hostile:
@@ -76,11 +78,14 @@ class Hostile:
     # Its connection
 
     def opened(self, stream: Stream) -> None:
-        """Subscribe, most of the time."""
+        """Subscribe, most of the time; or say that it is an agent."""
+        if stream.kind is Kind.AGENT:
+            self._impersonate(stream)
+            return
         if self._chance.random() < 0.9:
             self._sessions += 1
             info = FrameworkInfo("hostile", (Role("default"),), FrameworkId("hostile"), 10_000)
-            self._say(Subscribe(info, self._sessions))
+            self._say(Subscribe(info, self._sessions - self._chance.choice((0, 0, 0, 1))))
 
     def received(self, stream: Stream, epoch: int, items: Sequence[Any]) -> None:
         """Take no notice: offers that are not answered expire."""
@@ -90,6 +95,19 @@ class Hostile:
         if stream is self._stream:
             self._stream = None
 
+    def _impersonate(self, stream: Stream) -> None:
+        """Register as an agent that is known, in words that must not count (any more)."""
+        cluster = self._cluster.masters[stream.server.name].core.cluster
+        known = [agent for agent in cluster.agents.values() if agent.session or agent.presence is Presence.GONE]
+        if not known:
+            return
+        agent = self._chance.choice(known)
+        older, newer = agent.session - self._chance.randint(0, 1), agent.session + 1
+        register = Register(agent.info, newer if agent.presence is Presence.GONE else older, 0, ())
+        if self._chance.random() < 0.3:
+            register = Register(agent.info, newer, cluster.epoch + 1, ())
+        self._cluster.network.send(stream, stream.up, register)
+
     def _say(self, call: Call) -> None:
         if self._stream is not None:
             self._cluster.network.send(self._stream, self._stream.up, call)
@@ -98,6 +116,8 @@ class Hostile:
         if self._is_over:
             return
         leader = next((each for each in self._cluster.masters.values() if each.is_up), None)
+        if self._chance.random() < 0.15:
+            self._cluster.network.connect(Kind.AGENT, self, leader)
         if self._stream is None:
             self._stream = self._cluster.network.connect(Kind.SCHEDULER, self, leader)
             return

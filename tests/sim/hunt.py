@@ -10,17 +10,17 @@ no simulation could see it; or the list has rotted.
 from __future__ import annotations
 
 import asyncio
-import compileall
 import contextlib
 import json
 import os
 import shutil
+import signal
 import sys
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import click
@@ -29,7 +29,7 @@ from tests.sim.mutants import MUTANTS, Mutant
 from tests.sim.mutants.mutant import ROOT
 
 PACKAGES = ("sdk", "master", "agent", "frameworks")
-COPIED = (*PACKAGES, "tests")
+COPIED = (*PACKAGES, "tests/sim", "tests/master")
 TIME_LIMIT_S = 300.0
 """For the hunt of one bug: twenty times what one takes that is seen late."""
 
@@ -59,10 +59,10 @@ class Catch:
 
 
 def copy_tree(target: Path) -> None:
-    """Copy all that a simulation needs; what does not change is compiled once."""
+    """Copy all that a simulation needs, with what is compiled of it: that stays good, as times are copied, too."""
     for name in COPIED:
-        shutil.copytree(ROOT / name, target / name, ignore=shutil.ignore_patterns("__pycache__", ".*"))
-    compileall.compile_dir(str(target), quiet=2)
+        shutil.copytree(ROOT / name, target / name, ignore=shutil.ignore_patterns(".*"))
+    shutil.copy2(ROOT / "tests" / "__init__.py", target / "tests")
 
 
 async def hunt_one(mutant: Mutant, copy: Path, time_limit_s: float = TIME_LIMIT_S) -> Catch:
@@ -77,10 +77,10 @@ async def hunt_one(mutant: Mutant, copy: Path, time_limit_s: float = TIME_LIMIT_
         found = await _seek(copy, mutant.within, time_limit_s)
     finally:
         path.write_text(original)
-    texts = [str(found.get(key, "")) for key in ("where", "what", "story")]
+    where, what, story = (str(found.get(key, "")) for key in ("where", "what", "story"))
     seed = found["seed"]
     assert seed is None or isinstance(seed, int)
-    return Catch(mutant, seed, *texts, time.monotonic() - began)
+    return Catch(mutant, seed, where, what, story, time.monotonic() - began)
 
 
 async def _seek(copy: Path, bound: int, time_limit_s: float) -> dict[str, object]:
@@ -121,6 +121,9 @@ async def hunt(mutants: Sequence[Mutant], jobs: int, tell: Callable[[Catch], Non
                 caught.append(catch)
                 tell(catch)
 
+        this = asyncio.current_task()
+        assert this is not None
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, this.cancel)
         async with asyncio.TaskGroup() as group:
             for number in range(max(1, min(jobs, len(mutants)))):
                 group.create_task(work(Path(folder) / f"copy-{number}"))
@@ -145,13 +148,13 @@ def counts_of(catches: Sequence[Catch]) -> str:
     equivalent = sum(bool(catch.mutant.equivalent) for catch in catches)
     checkers = Counter(catch.where.partition(":")[0] for catch in catches if catch.seed is not None)
     seeds = sorted(catch.seed for catch in catches if catch.seed is not None)
-    middle = seeds[len(seeds) // 2] if seeds else "-"
+    middle, last = (seeds[len(seeds) // 2], seeds[-1]) if seeds else (0, 0)
     return "\n".join(
         (
             "by part:  " + ", ".join(f"{part} {caught[part]} of {count}" for part, count in parts.items()),
             "by place: " + ", ".join(f"{place} {count}" for place, count in checkers.most_common()),
-            f"in all:   {len(seeds)} of {len(catches)} caught, half of them by seed {middle}, all by seed "
-            f"{seeds[-1] if seeds else '-'}; {equivalent} are said to be equivalent",
+            f"in all:   {len(seeds)} of {len(catches)} caught, half of them by seed {middle}, all by seed {last}",
+            f"          {equivalent} are said to be equivalent",
         )
     )
 
@@ -165,7 +168,7 @@ def main(jobs: int, only: str, within: int, story: bool) -> None:
     """Plant bugs in copies of the tree, one at a time, and see that the simulation notices."""
     chosen = [each for each in MUTANTS if only in each.name or only in each.part or only in each.file]
     if within:
-        chosen = [_replaced(each, within) for each in chosen]
+        chosen = [replace(each, within=within) for each in chosen]
     done = 0
 
     def tell(catch: Catch) -> None:
@@ -173,7 +176,7 @@ def main(jobs: int, only: str, within: int, story: bool) -> None:
         done += 1
         click.echo(f"{done:>4}/{len(chosen)} {line_of(catch)}", err=True)
 
-    with contextlib.suppress(KeyboardInterrupt):
+    with contextlib.suppress(KeyboardInterrupt, asyncio.CancelledError):
         catches = asyncio.run(hunt(chosen, jobs, tell))
         for catch in catches:
             click.echo(line_of(catch))
@@ -182,12 +185,6 @@ def main(jobs: int, only: str, within: int, story: bool) -> None:
         click.echo(counts_of(catches))
         sys.exit(0 if all(catch.is_fine for catch in catches) else 1)
     sys.exit(130)
-
-
-def _replaced(mutant: Mutant, within: int) -> Mutant:
-    from dataclasses import replace
-
-    return replace(mutant, within=within)
 
 
 if __name__ == "__main__":

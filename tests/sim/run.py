@@ -17,17 +17,17 @@ from runrig.testing import Cluster
 from runrig.testing.faults import Climate, Fault, Storm, storm
 from runrig.testing.wire_grpc import WireCodec
 from runrig_batch.core.job import IndexState
-from runrig_batch.core.questions import IndexPage, ListIndices, ShowJob
+from runrig_batch.core.questions import IndexPage, JobPage, ListIndices, ListJobs, ShowJob
 from runrig_batch.core.views import JobSummary
 from runrig_master.core.settings import CoreSettings
-from runrig_service.core.questions import ShowApp
+from runrig_service.core.questions import ChangeApps, RemoveApp, ShowApp
 from tests.master.core.books import check_books
 from tests.sim.agent_promises import AgentPromises
 from tests.sim.checkers import AgentChecker, FrameworkChecker, MasterChecker
 from tests.sim.framework_promises import FrameworkPromises
 from tests.sim.hostile import Hostile
 from tests.sim.master_promises import MasterPromises
-from tests.sim.workload import Script, Users, acts, is_cursed
+from tests.sim.workload import RETRIES, Script, Users, acts, is_cursed
 
 AGENTS = 20
 STORM_S = 300.0
@@ -35,6 +35,12 @@ CALM_S = 300.0
 """How long it may take, once the faults stop, until all that is wanted is so."""
 WIRED_EVERY = 5
 """In one of so many simulations all envelopes go through protobuf, as they do on the wire."""
+SETTLED_S = 150.0
+"""After this calm nothing that began in the storm ends by itself."""
+SILENT_S = 130.0
+"""Until all have left a master of which they hear nothing, and are with the next."""
+PROMPT_S = 8.0
+"""Two waits of the runtime and some more."""
 SETTINGS = CoreSettings(heartbeat_s=15.0, silence_timeout_s=75.0)
 CLIMATE = Climate(expendable=("greedy",))
 
@@ -114,10 +120,61 @@ class Simulation:
         cluster.advance(STORM_S)
         self._calm_down()
         took_s = self._wait_until_all_is_well()
-        cluster.advance(CALM_S - took_s)
-        assert (problem := self._problem()) is None, f"it was well, and is no more: {problem}"
+        cluster.advance(max(SETTLED_S - took_s, 0.0))
+        self._restart_all()
+        self._check_promptness()
         check_books(cluster.master.cluster)
         return Outcome(self.seed, self.faults, len(cluster.starts), len(cluster.world.trace), took_s)
+
+    def _restart_all(self) -> None:
+        """Restart what there is, and let it hear what was said long ago: nothing that runs may be disturbed."""
+        cluster = self.cluster
+        self._check_all_is_well()
+        running, starts = set(cluster.running), len(cluster.starts)
+        for framework in (self.users.service, self.users.batch):
+            framework.restart()
+        for agent in cluster.all_agents.values():
+            if agent.name not in self.storm.gone | self.storm.lost:
+                agent.restart()
+        cluster.advance(5.0)
+        for agent in cluster.all_agents.values():
+            agent.repeat_launch()
+        for master in cluster.masters.values():
+            master.kill()
+        cluster.masters["master-2"].start()
+        cluster.network.weather.stale = 0.3
+        cluster.advance(25.0)
+        cluster.network.weather.stale = 0.0
+        self._lose_master("master-2", "master-1")
+        self._check_all_is_well()
+        assert set(cluster.running) == running, "restarts have ended tasks"
+        assert len(cluster.starts) == starts, "restarts have started tasks"
+
+    def _lose_master(self, lost: str, next_one: str) -> None:
+        """Cut the power of the leader's host: nobody is told that its streams are no more."""
+        cluster = self.cluster
+        for name in (*cluster.all_agents, *cluster.frameworks):
+            cluster.network.cut(name, lost)
+            cluster.network.cut(lost, name)
+        cluster.masters[lost].kill()
+        cluster.masters[next_one].start()
+        cluster.advance(SILENT_S)
+
+    def _check_promptness(self) -> None:
+        """Want something while something else fits nowhere: it must not wait for that."""
+        service = self.users.service
+        for app in ({"id": "/huge", "cpus": 99}, {"id": "/prompt", "cpus": 0.1}):
+            service.ask(ChangeApps(({"cmd": "serve", "mem": 32, "instances": 1, **app},), str(app["id"])))
+            self.cluster.advance(PROMPT_S)
+        prompt = service.ask(ShowApp("/prompt"))
+        assert isinstance(prompt, dict)
+        assert prompt["tasksRunning"] == 1, f"what fits was not launched within {PROMPT_S:g} s"
+        for name in ("/huge", "/prompt"):
+            service.ask(RemoveApp(name))
+        self.cluster.advance(PROMPT_S)
+
+    def _check_all_is_well(self) -> None:
+        assert (problem := self._problem()) is None, f"it was well, and is no more: {problem}"
 
     def _calm_down(self) -> None:
         cluster = self.cluster
@@ -125,8 +182,6 @@ class Simulation:
         self.script.is_calm = True
         self.hostile.end()
         self.storm.end()
-        logic = self.users.greedy.logic
-        logic.is_sated = True  # type: ignore[union-attr]
         cluster.advance(1.0)
         self.users.insist()
 
@@ -152,7 +207,7 @@ class Simulation:
 
     def _problem_of_processes(self) -> str | None:
         for name, agent in self.cluster.all_agents.items():
-            if name in self.storm.gone:
+            if name in self.storm.gone | self.storm.lost:
                 continue
             if agent.stopped is not None:
                 return f"{name} stopped for good: {agent.stopped.why}"
@@ -169,7 +224,7 @@ class Simulation:
                 return f"{name} ended: {framework.error}"
             if framework.scheduler is None or not framework.scheduler.is_connected:
                 return f"{name} is not connected"
-            if (problem := self.heard[name].unheard(self.storm.gone)) is not None:
+            if (problem := self.heard[name].unheard(self.storm.gone | self.storm.lost)) is not None:
                 return problem
         return None
 
@@ -202,6 +257,12 @@ class Simulation:
             for row in page.rows:
                 expected = IndexState.FAILED if is_cursed(self.seed, row.index) else IndexState.SUCCEEDED
                 assert row.state is expected, f"job {key}, index {row.index} should be {expected}: {row}"
+                failures = self.promises["batch"].failures.get((str(job_id), row.index), 0)
+                is_tried = expected is IndexState.SUCCEEDED or failures > RETRIES
+                assert is_tried, f"job {key}, index {row.index} was given up after {failures} failures"
+        jobs = self.users.batch.ask(ListJobs(limit=1000))
+        assert isinstance(jobs, JobPage)
+        assert len(jobs.jobs) == len(self.users.jobs), f"{len(self.users.jobs)} submissions are {len(jobs.jobs)} jobs"
         return None
 
     def _problem_of_tasks(self) -> str | None:

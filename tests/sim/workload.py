@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from runrig.errors import Refused
@@ -20,15 +20,16 @@ from runrig.offers import (
     Offer,
     OffersMade,
     Reconcile,
+    Subscribed,
     Suppress,
     TaskReference,
     TasksUpdated,
 )
 from runrig.raw import RawDecision
 from runrig.resources import Resources
-from runrig.tasks import Command, Reason, TaskSpec
+from runrig.tasks import Command, Reason, TaskSpec, TaskState
 from runrig.testing import Behaviour, Cluster, SimulatedFramework
-from runrig.wants import Connected, Put
+from runrig.wants import Put
 from runrig_batch.core.batch import Batch
 from runrig_batch.core.job import JobId, parts_of
 from runrig_batch.core.job_file import parse_submission
@@ -37,6 +38,7 @@ from runrig_batch.core.questions import SubmitJob, Submitted
 from runrig_service.core.questions import ChangeApps, RemoveApp
 from runrig_service.core.service import Service
 
+RETRIES = 2
 BATCH_LIMITS = Limits(job_window=16, max_faults=10_000, max_delay_s=8.0, unreachable_grace_s=30.0)
 SHELL = Command(shell="true")
 
@@ -57,7 +59,8 @@ class Script:
             exit_code = 3 if is_cursed(self._seed, parts[1]) else 0
             return Behaviour(chance.uniform(0.1, 30.0), exit_code, ignores_term=ignores_term)
         if task.task_id.startswith("greedy"):
-            return Behaviour(chance.uniform(0.5, 60.0), chance.choice((0, 0, 1)), ignores_term=ignores_term)
+            after_s = None if chance.random() < 0.2 else chance.uniform(0.5, 60.0)
+            return Behaviour(after_s, chance.choice((0, 0, 1)), ignores_term=ignores_term)
         if self.is_calm or chance.random() < 0.7:
             return Behaviour(ignores_term=ignores_term)
         if chance.random() < 0.3:
@@ -70,6 +73,11 @@ def is_cursed(seed: int, index: int) -> bool:
     return random.Random(f"{seed}/{index}").random() < 0.1
 
 
+@dataclass(frozen=True, slots=True)
+class Sated:
+    """The greedy one wants nothing more."""
+
+
 class Greedy:
     """A framework on raw offers: takes what it is offered, at random, and declines with all kinds of filters."""
 
@@ -79,6 +87,7 @@ class Greedy:
         self._tasks_most = tasks_most
         self._number = 0
         self._alive: dict[TaskId, AgentId] = {}
+        self._killed: set[TaskId] = set()
         self.is_sated = False
 
     def restore_raw(self, entries: Mapping[str, bytes], now: float) -> list[RawDecision]:
@@ -92,15 +101,21 @@ class Greedy:
             case OffersMade(offers):
                 if self.is_sated:
                     return [Decline(tuple(offer.offer_id for offer in offers)), Suppress()]
+                if len(offers) > 1 and self._chance.random() < 0.3:
+                    return self._answer_at_once(offers[:3])
                 return [decision for offer in offers for decision in self._answer(offer)]
             case TasksUpdated(updates):
                 for update in updates:
-                    if update.state.is_terminal:
+                    if update.state.is_terminal or update.state is TaskState.TASK_UNKNOWN:
                         self._alive.pop(update.task_id, None)
                     else:
                         self._alive[update.task_id] = update.agent_id
-                return self._kill_some()
-            case Connected():
+                return self._kill_all() if self.is_sated else self._kill_some()
+            case Sated():
+                self.is_sated = True
+                self._killed.clear()
+                return [Reconcile()]
+            case Subscribed():
                 known = tuple(TaskReference(task_id, agent_id) for task_id, agent_id in self._alive.items())
                 return [Reconcile(known), Reconcile()] if known else [Reconcile()]
             case _:
@@ -113,18 +128,36 @@ class Greedy:
             return []
         if choice < 0.6 or len(self._alive) >= self._tasks_most:
             return [Decline((offer.offer_id,), Filter(max(filter_.refuse_ms, 3_000)))]
-        specs = []
-        for _ in range(self._chance.randint(1, 3)):
-            self._number += 1
-            resources = Resources(self._chance.choice((100, 500, 1_000)), 64)
-            specs.append(TaskSpec(TaskId(f"{self._name}-{self._number}"), resources, command=SHELL))
-        group = LaunchGroup(offer.agent_id, (offer.offer_id,), (LaunchTasks(tuple(specs)),))
+        specs = tuple(self._task() for _ in range(self._chance.randint(1, 3)))
+        tasks = LaunchTasks(specs, is_group=self._chance.random() < 0.3)
+        group = LaunchGroup(offer.agent_id, (offer.offer_id,), (tasks,))
         return [Put("number", str(self._number).encode()), Accept((group,), filter=filter_)]
+
+    def _answer_at_once(self, offers: tuple[Offer, ...]) -> list[RawDecision]:
+        """Launch on several agents or on none; at times one of the tasks cannot be."""
+        groups = []
+        for offer in offers:
+            task = self._task()
+            if self._chance.random() < 0.2:
+                task = replace(task, resources=Resources(10**9, 64))
+            groups.append(LaunchGroup(offer.agent_id, (offer.offer_id,), (LaunchTasks((task,)),)))
+        return [Put("number", str(self._number).encode()), Accept(tuple(groups), atomic=True)]
+
+    def _task(self) -> TaskSpec:
+        self._number += 1
+        resources = Resources(self._chance.choice((100, 500, 1_000)), 64)
+        return TaskSpec(TaskId(f"{self._name}-{self._number}"), resources, command=SHELL)
+
+    def _kill_all(self) -> list[RawDecision]:
+        """Kill each once: an answer to a kill must not lead to the next."""
+        left = [task_id for task_id in self._alive if task_id not in self._killed]
+        self._killed.update(left)
+        return [Kill(task_id, 2_000) for task_id in left]
 
     def _kill_some(self) -> list[RawDecision]:
         if not self._alive or self._chance.random() > 0.1:
             return []
-        return [Kill(self._chance.choice(list(self._alive)), self._chance.choice((None, 0, 2_000)))]
+        return [Kill(self._chance.choice(list(self._alive)), self._chance.choice((None, 0, 2_000, 60_000)))]
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +218,7 @@ class Users:
 
     def insist(self) -> None:
         """Ask again for all that nobody has confirmed, and for all that may have been lost with its answer."""
+        self.greedy.tell(Sated())
         for name in self.apps:
             self._put(name)
         for key, job in self.jobs.items():
@@ -209,7 +243,7 @@ class Users:
             "command": "true",
             "cpus": 0.5,
             "array": self._sizes[key],
-            "retries": 2,
+            "retries": RETRIES,
             "retry_delay": "1s",
         }
         spec, _ = parse_submission(body, BATCH_LIMITS)
@@ -219,6 +253,8 @@ class Users:
             known = self.jobs[key]
             assert known in (None, value.summary.job.job_id), "a submission that is repeated is one job"
             self.jobs[key] = value.summary.job.job_id
+            durable = f"app/job/{self.jobs[key]}"
+            assert durable in self.batch.entries, f"{key} is confirmed before it is durable"
 
         self._ask(self.batch, SubmitJob(spec, key), answered)
 

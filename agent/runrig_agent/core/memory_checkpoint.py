@@ -47,15 +47,19 @@ class MemoryCheckpoint:
                 self._link = change
             case records.PutTask(record):
                 self._tasks[record.key] = record
+                self._endings.pop(record.key, None)
+                self._acknowledged.pop(record.key, None)
             case records.PutEnding(key, ending):
-                self._endings[key] = ending
+                if key in self._tasks:
+                    self._endings[key] = ending
             case records.PutUpdate(update):
                 self._updates.setdefault((update.framework_id, update.task_id), {})[update.number] = update
             case records.DropUpdate(key, number):
-                self._updates[key].pop(number, None)
+                self._updates.get(key, {}).pop(number, None)
             case records.PutAcknowledged(key, through, below):
-                self._acknowledged[key] = through
-                kept = self._updates[key]
+                if key in self._tasks:
+                    self._acknowledged[key] = through
+                kept = self._updates.get(key, {})
                 self._updates[key] = {number: kept[number] for number in kept if number >= below}
             case records.PutTombstone(tombstone):
                 self._tombstones[tombstone.key] = tombstone

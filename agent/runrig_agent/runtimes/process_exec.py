@@ -47,9 +47,11 @@ async def start_exec(
         if (refusal := answer.get("error")) is not None:
             raise WardenError(refusal["kind"], refusal["message"])  # noqa: TRY301 - closes all below
         return await ProcessExec.opened(files, reader, writer)
-    except BaseException:
+    except BaseException as error:
         writer.close()
         files.close()
+        if isinstance(error, ConnectionError):
+            raise Unavailable(f"the warden has gone while it was asked: {error}; ask again") from error
         raise
 
 

@@ -115,7 +115,7 @@ class Fields:
         if value is None:
             return default
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not is_number or not math.isfinite(value) or not least <= value <= most:  # type: ignore[arg-type,operator]
+        if not is_number or not least <= value <= most or not math.isfinite(value):  # type: ignore[arg-type,operator]
             self.refuse(name, f"must be a number from {least} to {most}")
             return default
         return float(value)  # type: ignore[arg-type]

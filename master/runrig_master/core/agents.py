@@ -37,6 +37,11 @@ def _refusal(cluster: Cluster, report: Register) -> StreamRefused | None:
     if report.epoch > cluster.epoch:
         text = f"the agent has seen epoch {report.epoch}, this master leads epoch {cluster.epoch}: it is stale"
         return StreamRefused(RefusalCode.STALE_EPOCH, text)
+    strangers = {task.framework_id for task in report.tasks if task.framework_id not in cluster.completed}
+    most = cluster.settings.max_frameworks
+    if strangers and len(cluster.frameworks.keys() | strangers) > most:
+        text = f"with those of its tasks the cluster would have more than {most} frameworks, its bound (max_frameworks)"
+        return StreamRefused(RefusalCode.TOO_SLOW, text)
     if agent is None:
         if len(cluster.agents) >= cluster.settings.max_agents:
             text = f"the cluster has {cluster.settings.max_agents} agents, its bound (max_agents)"
@@ -70,6 +75,7 @@ def _take_back(cluster: Cluster, agent: Agent, stream: StreamId, report: Registe
     agent.presence = Presence.CONNECTED
     agent.unreachable_at = None
     cluster.silent.pop(agent.id, None)
+    cluster.unseen.pop(agent.id, None)
     cluster.agent_streams[stream] = agent
     if was is Presence.UNREACHABLE:
         agent.since = now
@@ -152,6 +158,8 @@ def _return_to_real_state(cluster: Cluster, task: Task, report: TaskReport, was:
     cluster.touch("task", task.id, task.framework.id)
     if status.state.is_terminal:
         cluster.end_task(task)
+        if task.is_settled:
+            cluster.forget_task(task)
     elif was is Presence.UNREACHABLE and before is TaskState.TASK_UNREACHABLE:
         _tell_returned(cluster, task)
 
@@ -264,6 +272,7 @@ def mark_gone(cluster: Cluster, agent_id: AgentId, now: float) -> RunrigError | 
     agent.since = now
     agent.unreachable_at = None
     cluster.silent.pop(agent.id, None)
+    cluster.unseen.pop(agent.id, None)
     cluster.persist_agent(agent)
     cluster.rescind(list(agent.offers.values()), RescindReason.AGENT_LEFT)
     cluster.leave_pool(agent)

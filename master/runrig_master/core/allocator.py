@@ -25,10 +25,10 @@ def allocate(cluster: Cluster, now: float) -> list[OutstandingOffer]:
     for agent in dirty.values():
         if agent.is_offerable and is_worth_offering(agent.free):
             taker = next(_takers(cluster, agent, now), None)
-            agent.passed_on_by.clear()
             if taker is not None:
                 framework, role = taker
                 made.append(cluster.open_offer(agent, framework, role, agent.free, now))
+    cluster.passed_on.clear()
     return made
 
 
@@ -49,7 +49,7 @@ def _takers(cluster: Cluster, agent: Agent, now: float) -> Iterator[tuple[Framew
         for framework in sorted(takers, key=lambda item: _framework_order(cluster, item, role)):
             if filters.hide(agent.id, (framework.id, role), agent.free, now):
                 continue
-            if (framework.id, role) in agent.passed_on_by:
+            if (agent.id, framework.id, role) in cluster.passed_on:
                 passed_on.append((framework, role))
             else:
                 yield framework, role
@@ -58,7 +58,7 @@ def _takers(cluster: Cluster, agent: Agent, now: float) -> Iterator[tuple[Framew
 
 def _role_share(cluster: Cluster, role: Role) -> float:
     holding = cluster.role_holdings.get(role, _NOBODY)
-    return holding.dominant_share(cluster.total) * 1000 / cluster.weight(role)
+    return holding.dominant_share(cluster.total, cluster.weight(role))
 
 
 def _framework_order(cluster: Cluster, framework: Framework, role: Role) -> tuple[float, int, str]:

@@ -56,8 +56,12 @@ class Cluster:
         self.filters = Filters(settings.filters_per_agent_and_framework)
         self.dirty: dict[AgentId, Agent] = {}
         """Agents whose free resources may have somebody to go to; the allocator empties it."""
+        self.passed_on: set[tuple[AgentId, FrameworkId, Role]] = set()
+        """Who has declined which agent in this turn: others are asked first; the allocator empties it."""
         self.silent: dict[AgentId, Agent] = {}
         """Agents that are expected back: disconnected, or not heard of since this leadership began."""
+        self.unseen: dict[AgentId, Agent] = {}
+        """Agents that this leadership knows from the store alone: nobody can say which tasks they have."""
         self.absent: dict[FrameworkId, Framework] = {}
         """Frameworks without a scheduler, whose failover deadline runs."""
         self.tasks_alive = 0

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from runrig.agents import ShutdownFramework
+from runrig.demand import checked_demand
 from runrig.errors import InvalidInput, NotFound, RunrigError
-from runrig.ids import FrameworkId, Role, checked_id, checked_role
+from runrig.ids import MAX_ID_LENGTH, FrameworkId, Role, checked_id, checked_role
 from runrig.offers import (
     FrameworkInfo,
     RefusalCode,
@@ -32,7 +33,7 @@ def subscribe(cluster: Cluster, stream: StreamId, call: Subscribe, fresh_id: Fra
         info = replace(info, framework_id=fresh_id)
     refusal = _refusal(cluster, info, call)
     if refusal is not None:
-        cluster.note("framework refused", framework=info.framework_id, why=refusal.message)
+        cluster.note("framework refused", framework=info.framework_id[:MAX_ID_LENGTH], why=refusal.message)
         cluster.refuse_stream(stream, refusal)
         return
     framework = cluster.frameworks.get(info.framework_id)
@@ -63,7 +64,7 @@ def _refusal(cluster: Cluster, info: FrameworkInfo, call: Subscribe) -> StreamRe
     if framework.info.roles and framework.info.principal != info.principal:
         return StreamRefused(
             RefusalCode.PRINCIPAL_CHANGED,
-            f"framework.principal: {info.principal!r} is not allowed; allowed: {framework.info.principal!r}",
+            str(InvalidInput("framework.principal", info.principal, repr(framework.info.principal))),
         )
     if call.session <= framework.session:
         text = f"session {call.session} is not newer than {framework.session}: another scheduler has taken over"
@@ -171,6 +172,8 @@ def state_demand(cluster: Cluster, framework: Framework, call: UpdateDemand) -> 
     most = cluster.settings.max_demands_per_role
     if len(call.demands) > most:
         raise InvalidInput("update_demand.demands", len(call.demands), f"at most {most} (max_demands_per_role)")
+    for demand in call.demands:
+        checked_demand("update_demand.demand", demand)
     framework.demands[role] = call.demands
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from runrig.agents import Launch
+from runrig.agents import Launch, checked_task_texts
 from runrig.errors import InvalidInput
 from runrig.ids import AgentId, OfferId, Role, TaskId, id_problem
 from runrig.offers import Accept, Decline, Filter, LaunchableTask, LaunchGroup, LaunchTasks
@@ -65,7 +65,7 @@ def decline(cluster: Cluster, framework: Framework, call: Decline, now: float) -
         offer = framework.offers.get(offer_id)
         if offer is not None:
             _refuse(cluster, offer.agent, framework, offer.role, offer.resources, call.filter, now)
-            offer.agent.passed_on_by.add((framework.id, offer.role))
+            cluster.passed_on.add((offer.agent.id, framework.id, offer.role))
             cluster.close_offer(offer)
 
 
@@ -164,6 +164,7 @@ def _task_problem(
         )
     try:
         checked_resources("resources", task.resources)
+        checked_task_texts("task", task.name, task.labels)
     except InvalidInput as error:
         return Reason.INVALID_TASK, str(error)
     if task.resources.is_empty:

@@ -129,6 +129,8 @@ class Master:
                 if agent.presence is Presence.RECOVERING:
                     agent.unreachable_at = now + cluster.settings.agent_return_timeout_s
                     cluster.silent[agent.id] = agent
+                if agent.presence is not Presence.GONE:
+                    cluster.unseen[agent.id] = agent
                 cluster.agents[agent.id] = agent
             case FrameworkRecord():
                 framework = Framework(record.framework, record.session)

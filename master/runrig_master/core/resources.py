@@ -31,13 +31,16 @@ class Holding:
         self.gpus -= resources.gpus
         assert min(self.cpu_millis, self.mem_mib, self.disk_mib, self.gpus) >= 0
 
-    def dominant_share(self, total: Holding) -> float:
-        """Return the largest fraction held of any dimension of `total`, 0.0 to 1.0."""
+    def dominant_share(self, total: Holding, weight_millis: int = 1000) -> float:
+        """Return the largest fraction held of any dimension of `total`, divided by the weight.
+
+        Rounded once, from whole numbers: of shares that are equal the floats are equal, so that ties are ties.
+        """
         return max(
-            self.cpu_millis / total.cpu_millis if total.cpu_millis else 0.0,
-            self.mem_mib / total.mem_mib if total.mem_mib else 0.0,
-            self.disk_mib / total.disk_mib if total.disk_mib else 0.0,
-            self.gpus / total.gpus if total.gpus else 0.0,
+            self.cpu_millis * 1000 / (total.cpu_millis * weight_millis) if total.cpu_millis else 0.0,
+            self.mem_mib * 1000 / (total.mem_mib * weight_millis) if total.mem_mib else 0.0,
+            self.disk_mib * 1000 / (total.disk_mib * weight_millis) if total.disk_mib else 0.0,
+            self.gpus * 1000 / (total.gpus * weight_millis) if total.gpus else 0.0,
         )
 
     def as_resources(self) -> Resources:

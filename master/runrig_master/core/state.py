@@ -40,7 +40,6 @@ class Agent:
         "is_overcommitted",
         "is_pooled",
         "offers",
-        "passed_on_by",
         "presence",
         "session",
         "since",
@@ -62,8 +61,6 @@ class Agent:
         self.is_overcommitted = False
         """Its tasks use more than it has: it has shrunk, or two of them name one port."""
         self.unreachable_at: float | None = None
-        self.passed_on_by: set[tuple[FrameworkId, Role]] = set()
-        """Who has declined it in this turn: others are asked first, even those who hold more."""
         self.offers: dict[OfferId, OutstandingOffer] = {}
         self.tasks: dict[TaskKey, Task] = {}
         self.used = NOTHING

@@ -23,6 +23,10 @@ def update_came(cluster: Cluster, agent: Agent, update: StatusUpdate) -> None:
         cluster.note("update of a task that runs elsewhere", task=task.id, agent=agent.id, elsewhere=task.agent.id)
     elif update.number <= task.acknowledged:
         _acknowledge_again(cluster, task, update.number)
+    elif task.state.is_terminal and update.number > task.latest:
+        _note_after_end(cluster, task, update)
+    elif task.state.is_terminal and update.number < task.latest:
+        pass  # what led to an end is no news once the end is known; the receipt of the end covers it (rule 8)
     else:
         _apply(cluster, task, update)
         cluster.tell_update(framework, update)
@@ -36,8 +40,6 @@ def _apply(cluster: Cluster, task: Task, update: StatusUpdate) -> None:
     if not is_new:
         return
     task.latest = update.number
-    if task.state.is_terminal:
-        return
     task.learn(update)
     if update.state.is_terminal:
         cluster.end_task(task)
@@ -62,10 +64,17 @@ def _settle_for_removed(cluster: Cluster, agent: Agent, update: StatusUpdate) ->
 
 def _pass_on_unknown(cluster: Cluster, agent: Agent, framework: Framework, update: StatusUpdate) -> None:
     ended = framework.ended.get(update.task_id)
-    if ended is not None and update.number <= ended.acknowledged:
-        cluster.order(agent, AcknowledgeUpdate(update.framework_id, update.task_id, update.number))
-    else:
+    if ended is None or (update.state.is_terminal and ended.acknowledged < update.number <= ended.latest):
         cluster.tell_update(framework, update)
+        return
+    if update.number > ended.latest:
+        _note_after_end(cluster, ended, update)
+    cluster.order(agent, AcknowledgeUpdate(update.framework_id, update.task_id, update.number))
+
+
+def _note_after_end(cluster: Cluster, task: Task, update: StatusUpdate) -> None:
+    """Keep from a framework what would change an end that it was told (rule 8)."""
+    cluster.note("update of a task that has ended", task=task.id, ended=task.state.name, said=update.state.name)
 
 
 def _acknowledge_again(cluster: Cluster, task: Task, number: int) -> None:
@@ -176,10 +185,11 @@ def answer(task: Task, now: float) -> StatusUpdate:
 
 
 def _is_recovering(cluster: Cluster, agent_id: AgentId) -> bool:
+    """Say whether the agent, or with none named some agent, may have tasks that this leadership has not heard of."""
     if agent_id:
         agent = cluster.agents.get(agent_id)
         return agent is not None and agent.presence is Presence.RECOVERING
-    return any(agent.presence is Presence.RECOVERING for agent in cluster.silent.values())
+    return bool(cluster.unseen)
 
 
 def _verdict(cluster: Cluster, framework: Framework, reference: TaskReference, now: float) -> StatusUpdate:

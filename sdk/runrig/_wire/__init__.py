@@ -14,7 +14,13 @@ from runrig._wire.agents import (
     report_from_wire,
 )
 from runrig._wire.calls import add_call, call_from_wire, framework_from_wire, framework_to_wire
-from runrig._wire.common import labels_from_wire, labels_to_wire, resources_from_wire, resources_to_wire
+from runrig._wire.common import (
+    enum_from_wire,
+    labels_from_wire,
+    labels_to_wire,
+    resources_from_wire,
+    resources_to_wire,
+)
 from runrig._wire.news import add_news, news_from_wire, refusal_from_wire
 from runrig._wire.tasks import (
     ForwardedTask,
@@ -34,6 +40,7 @@ __all__ = [
     "agent_from_wire",
     "agent_to_wire",
     "call_from_wire",
+    "enum_from_wire",
     "framework_from_wire",
     "framework_to_wire",
     "grace_from_wire",

@@ -25,7 +25,7 @@ from runrig._wire.tasks import (
 from runrig.errors import InvalidInput, ProtocolError
 from runrig.ids import AgentId, FrameworkId, Role, TaskId, checked_id
 from runrig.resources import checked_resources
-from runrig.tasks import Reason, RuntimeKind, StatusUpdate, checked_labels
+from runrig.tasks import MAX_LIST, Reason, RuntimeKind, StatusUpdate, checked_labels
 from runrig.v1 import agent_pb2
 
 MAX_ATTRIBUTE_CHARACTERS = 16_384
@@ -49,6 +49,10 @@ def agent_from_wire(message: agent_pb2.AgentInfo) -> agents.AgentInfo:
     """Read an agent; raise InvalidInput."""
     checked_id("agent.agent_id", message.agent_id)
     checked_id("agent.hostname", message.hostname)
+    if len(message.attributes) > MAX_LIST:
+        raise InvalidInput("agent.attributes", len(message.attributes), f"at most {MAX_LIST}")
+    if len(message.runtimes) > MAX_LIST:
+        raise InvalidInput("agent.runtimes", len(message.runtimes), "each runtime once")
     return agents.AgentInfo(
         agent_id=AgentId(message.agent_id),
         hostname=message.hostname,
@@ -205,6 +209,6 @@ def _task_report_from_wire(message: agent_pb2.TaskReport) -> agents.TaskReport:
         message.name,
         Role(message.role),
         checked_resources(f"{field}.resources", resources_from_wire(message.resources)),
-        labels_from_wire(message.labels),
+        labels_from_wire(message.labels[: MAX_LIST + 1]),  # enough to see that they are too many
         update_from_wire(message.status),
     )

@@ -81,7 +81,8 @@ def call_from_wire(message: scheduler_pb2.SchedulerCall) -> offers.Call:
         case "suppress":
             return offers.Suppress(tuple(Role(role) for role in message.suppress.roles))
         case "kill":
-            return offers.Kill(TaskId(message.kill.task_id), grace_from_wire(message.kill.kill_policy))
+            grace_ms = grace_from_wire(message.kill.kill_policy)
+            return offers.Kill(TaskId(checked_id("kill.task_id", message.kill.task_id)), grace_ms)
         case "acknowledge":
             return offers.Acknowledge(
                 tuple(
@@ -90,7 +91,10 @@ def call_from_wire(message: scheduler_pb2.SchedulerCall) -> offers.Call:
                 )
             )
         case "reconcile":
-            return offers.Reconcile(references_from_wire(message.reconcile.tasks))
+            references = references_from_wire(message.reconcile.tasks)
+            for number, reference in enumerate(references):
+                checked_id(f"reconcile.tasks[{number}].task_id", reference.task_id)
+            return offers.Reconcile(references)
         case "update_demand":
             return offers.UpdateDemand(
                 Role(message.update_demand.role),

@@ -7,7 +7,7 @@ from enum import IntEnum
 from typing import TypeVar
 
 from runrig.errors import InvalidInput
-from runrig.resources import Resources
+from runrig.resources import MAX_CUSTOM, MAX_PORT_RANGES, Resources
 from runrig.v1 import resources_pb2
 
 E = TypeVar("E", bound=IntEnum)
@@ -34,14 +34,17 @@ def fill_resources(message: resources_pb2.Resources, resources: Resources) -> No
 
 
 def resources_from_wire(message: resources_pb2.Resources) -> Resources:
-    """Read resources, unchecked: `checked_resources` says whether they can be."""
+    """Read resources, unchecked: `checked_resources` says whether they can be.
+
+    Of lists as long as that no more is read than shows that they are too long.
+    """
     return Resources(
         message.cpu_millis,
         message.mem_mib,
         message.disk_mib,
         message.gpus,
-        tuple((item.begin, item.end) for item in message.ports) if message.ports else (),
-        tuple((item.name, item.amount_millis) for item in message.custom) if message.custom else (),
+        tuple((item.begin, item.end) for item in message.ports[: MAX_PORT_RANGES + 1]) if message.ports else (),
+        tuple((item.name, item.amount_millis) for item in message.custom[: MAX_CUSTOM + 1]) if message.custom else (),
     )
 
 

@@ -15,6 +15,7 @@ from runrig.errors import InvalidInput
 from runrig.ids import AgentId, FrameworkId, TaskId
 from runrig.offers import LaunchableTask
 from runrig.tasks import (
+    MAX_LIST,
     CheckKind,
     Command,
     Container,
@@ -44,7 +45,7 @@ class ForwardedTask:
         self.task_id = TaskId(body.task_id)
         self.name = body.name
         self.resources = resources_from_wire(body.resources)
-        self.labels = labels_from_wire(body.labels)
+        self.labels = labels_from_wire(body.labels[: MAX_LIST + 1])  # enough to see that they are too many
 
 
 def fill_launchable(message: tasks_pb2.TaskSpec, task: LaunchableTask) -> None:

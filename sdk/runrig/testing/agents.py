@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol, assert_never
 
-from runrig.agents import AgentInfo
+from runrig.agents import AgentInfo, Launch
 from runrig.tasks import RuntimeKind, TaskSpec
 from runrig.testing.masters import SimulatedMaster
 from runrig.testing.network import Kind, Network, Stream
@@ -71,6 +71,9 @@ class SimulatedAgent:
         self._stream: Stream | None = None
         self._launching: list[do.LaunchTask] = []
         self._checked: set[TaskKey] = set()
+        self._asked: dict[RuntimeKind, do.RecoverTasks] = {}
+        self._launches: list[Launch] = []
+        """All orders to launch that ever came."""
 
     @property
     def running(self) -> list[TaskKey]:
@@ -105,6 +108,7 @@ class SimulatedAgent:
         self._events.clear()
         self._stream = None
         self._checked.clear()
+        self._asked.clear()
         self._world.note(self.name, "dies")
         self._network.client_died(self)
         self.disk.crash()
@@ -156,6 +160,16 @@ class SimulatedAgent:
         if task is not None:
             self.host.end(task, exit_code)
 
+    def repeat_launch(self) -> None:
+        """Say an order to launch again that it has carried out: maybe long ago, maybe to an earlier process."""
+        saved = self.checkpoint.saved()
+        known = {task.record.key for task in saved.tasks} | {stone.key for stone in saved.tombstones if stone.update}
+        done = [
+            each for each in self._launches if all((each.framework_id, task.task_id) in known for task in each.tasks)
+        ]
+        if done and self.is_up and self.core.is_registered:
+            self._tell(events.OrdersReceived(self._session, self.core.epoch, (self._chance.choice(done),)))
+
     def engine_dies(self, kind: RuntimeKind) -> None:
         """Let a runtime stop answering; its tasks run on."""
         if kind not in self.host.dead:
@@ -180,6 +194,7 @@ class SimulatedAgent:
     def received(self, stream: Stream, epoch: int, items: Sequence[Any]) -> None:
         """Take an envelope."""
         if stream is self._stream:
+            self._launches.extend(item for item in items if isinstance(item, Launch))
             self._tell(events.OrdersReceived(self._session, epoch, tuple(items)))
 
     def closed(self, stream: Stream, why: str) -> None:
@@ -307,6 +322,16 @@ class SimulatedAgent:
             self._tell(events.TaskNotStarted(command.key, result, "it could not be started"))
 
     def _recover(self, command: do.RecoverTasks) -> None:
+        self._asked[command.kind] = command
+        if self.launch_s:
+            self._world.after(self._delay(), lambda: self._recovered(command))
+        else:
+            self._recovered(command)
+
+    def _recovered(self, command: do.RecoverTasks) -> None:
+        """Answer what became of tasks, unless the process that asked is gone, or has asked again."""
+        if not self.is_up or self._asked.get(command.kind) is not command:
+            return
         if command.kind in self.host.dead:
             self._tell(events.RuntimeChanged(command.kind, "the engine does not answer"))
             return

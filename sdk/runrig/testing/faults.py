@@ -15,16 +15,19 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from runrig.ids import AgentId, FrameworkId, Role
 from runrig.tasks import RuntimeKind
 from runrig.testing.agents import SimulatedAgent
-from runrig.testing.cluster import Cluster
 from runrig.testing.frameworks import SimulatedFramework
 from runrig.testing.masters import SimulatedMaster
 from runrig.testing.network import Weather
 from runrig.testing.turns import Disk, DiskState
 from runrig_master.core.events import DeactivationAsked, GoneAsked, KillTaskAsked, TeardownAsked, WeightAsked
+
+if TYPE_CHECKING:
+    from runrig.testing.cluster import Cluster
 
 Process = SimulatedAgent | SimulatedFramework | SimulatedMaster
 
@@ -51,7 +54,7 @@ class Climate:
     kinds: tuple[str, ...] = (
         "loss", "doubling", "delay", "disorder", "echo", "cut", "break", "kill agent", "kill framework", "kill master",
         "freeze", "reboot", "engine", "slow disk", "failing disk", "clock", "usurp", "deactivate", "kill task", "gone",
-        "tear down", "weight",
+        "tear down", "weight", "stale", "replay", "power off",
     )  # fmt: skip
     kinds_most: int = 8
     """How many kinds one storm has."""
@@ -59,6 +62,10 @@ class Climate:
     """How many faults one storm has."""
     expendable: tuple[str, ...] = ()
     """Frameworks that an operator may tear down."""
+
+
+REPAIRABLE = Climate(kinds=tuple(kind for kind in Climate().kinds if kind not in ("gone", "tear down", "power off")))
+"""All after which nothing is lost for good."""
 
 
 def storm(seed: int, cluster: Cluster, lasts_s: float, climate: Climate = Climate()) -> list[Fault]:
@@ -74,8 +81,8 @@ def _draw(chance: random.Random, kind: str, cluster: Cluster, lasts_s: float, cl
     at = chance.uniform(0, lasts_s * 0.9)
     agents, frameworks, masters = list(cluster.all_agents), list(cluster.frameworks), list(cluster.masters)
     lasts = chance.choice((0.5, 5.0, 20.0, 90.0)) * chance.uniform(0.5, 1.5)
-    if kind in ("loss", "doubling", "disorder", "delay", "echo"):
-        most = {"loss": 0.3, "doubling": 0.2, "disorder": 3.0, "delay": 3.0, "echo": 0.2}[kind]
+    if kind in ("loss", "doubling", "disorder", "delay", "echo", "stale"):
+        most = {"loss": 0.3, "doubling": 0.2, "disorder": 3.0, "delay": 3.0, "echo": 0.2, "stale": 0.2}[kind]
         return Fault(at, kind, lasts_s=min(lasts, 30.0), amount=most * chance.random())
     if kind == "cut":
         who = chance.choice(agents + frameworks)
@@ -93,8 +100,10 @@ def _draw(chance: random.Random, kind: str, cluster: Cluster, lasts_s: float, cl
         return Fault(at, kind, chance.choice(agents + frameworks + masters), lasts_s=lasts, amount=amount)
     if kind == "usurp":
         return Fault(at, kind, chance.choice(masters)) if len(masters) > 1 else None
-    if kind == "gone":
+    if kind in ("gone", "replay"):
         return Fault(at, kind, chance.choice(agents))
+    if kind == "power off":
+        return Fault(at, kind, chance.choice(agents[: max(1, len(agents) // 5)]))
     if kind == "tear down":
         return Fault(at, kind, chance.choice(climate.expendable)) if climate.expendable else None
     return Fault(at, kind, chance.choice(frameworks), amount=chance.random())
@@ -109,6 +118,8 @@ class Storm:
         """Agents that an operator has marked gone."""
         self.torn_down: set[str] = set()
         """Frameworks that an operator has removed."""
+        self.lost: set[str] = set()
+        """Agents whose host went out and never comes back, though nobody marks them gone."""
         self._cluster = cluster
         self._is_over = False
         self._supervise()
@@ -153,13 +164,13 @@ class Storm:
     def _restart_later(self, process: Process, after_s: float) -> None:
         self._cluster.after(after_s, lambda: self._start(process))
 
-    def _start(self, process: Process) -> None:
+    def _start(self, process: Process, *, is_host_rebooted: bool = False) -> None:
         if isinstance(process, SimulatedMaster):
             if not any(master.is_up for master in self._cluster.masters.values()):
                 process.start()
         elif isinstance(process, SimulatedAgent):
-            if process.stopped is None:
-                process.start()
+            if process.stopped is None and process.name not in self.lost:
+                process.start(is_host_rebooted=is_host_rebooted)
         elif process.error is None:
             process.start()
 
@@ -171,12 +182,12 @@ class Storm:
         self._cluster.world.note("storm", fault.kind, fault)
         undo = self._undo_of(fault)
         if undo is not None:
-            self._cluster.after(fault.lasts_s, undo)
+            self._cluster.after(fault.lasts_s, lambda: None if self._is_over else undo())
 
     def _undo_of(self, fault: Fault) -> Callable[[], None] | None:
         """Let a fault begin; return what ends it."""
         match fault.kind:
-            case "loss" | "doubling" | "delay" | "disorder" | "echo":
+            case "loss" | "doubling" | "delay" | "disorder" | "echo" | "stale":
                 return self._weather(fault)
             case "cut" | "cut up" | "cut down":
                 return self._cut(fault)
@@ -192,6 +203,13 @@ class Storm:
                 agent, kind = self._cluster.agent(fault.who), RuntimeKind(int(fault.amount))
                 agent.engine_dies(kind)
                 return lambda: agent.engine_returns(kind)
+            case "power off":
+                self.lost.add(fault.who)
+                self._cluster.agent(fault.who).reboot()
+                return None
+            case "replay":
+                self._cluster.agent(fault.who).repeat_launch()
+                return None
             case "break":
                 process = self._process(fault.who)
                 assert not isinstance(process, SimulatedMaster)
@@ -215,6 +233,8 @@ class Storm:
                 weather.doubling = fault.amount
             case "echo":
                 weather.echo = fault.amount
+            case "stale":
+                weather.stale = fault.amount
             case "delay":
                 weather.delay_most_s = fault.amount
             case _:
@@ -262,7 +282,7 @@ class Storm:
         if fault.kind == "reboot":
             assert isinstance(process, SimulatedAgent)
             process.reboot()
-            return lambda: process.start(is_host_rebooted=True) if process.stopped is None else None
+            return lambda: self._start(process, is_host_rebooted=True)
         process.kill()
         if fault.kind == "clock":
             process.skew_s += fault.amount

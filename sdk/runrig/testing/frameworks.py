@@ -5,21 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from runrig._records import TaskRecord
 from runrig._turn import Persist
 from runrig.errors import Refused
 from runrig.ids import TaskId
-from runrig.offers import FrameworkInfo, News
-from runrig.raw import RawLogic, RawScheduler
+from runrig.offers import Call, FrameworkInfo, News
+from runrig.raw import RawScheduler
 from runrig.scheduler import Scheduler, SchedulerCommand, SchedulerEvent, SchedulerSettings, Told, TurnEnded
 from runrig.session import CloseStream, Ended, EnvelopeCame, OpenStream, Started, StreamClosed, StreamOpened, Transmit
 from runrig.tasks import TaskState
 from runrig.testing.masters import SimulatedMaster
 from runrig.testing.network import Kind, Network, Stream
+from runrig.testing.recording import AnyLogic, Recording, Step, scheduler_of
+from runrig.testing.steps_grpc import Begun, ToJson
 from runrig.testing.turns import Disk, Turns
 from runrig.testing.world import World
-from runrig.wants import Answer, Logic, TaskView
-
-AnyLogic = Logic | RawLogic
+from runrig.wants import Answer, TaskView
 
 
 class SimulatedFramework:
@@ -50,6 +51,10 @@ class SimulatedFramework:
         """Called when it ends by itself: its store failed."""
         self.heard: list[Callable[[News], None]] = []
         """Called with all news that reaches it, before its scheduler is told."""
+        self.said: list[Callable[[Call], None]] = []
+        """Called with all calls that it sends, as it sends them."""
+        self.steps: list[Step] = []
+        """All that its schedulers were told and answered; `recording` writes it down."""
         self._world = world
         self._network = network
         self._masters = masters
@@ -82,11 +87,9 @@ class SimulatedFramework:
             return
         self._starts += 1
         self.logic = self.make()
-        entries = dict(sorted(self.entries.items()))
-        if isinstance(self.logic, RawLogic):
-            self.scheduler = RawScheduler(self.info, self.logic, entries, self.now)
-        else:
-            self.scheduler = Scheduler(self.info, self.logic, entries, self.now, self._settings)
+        begun = Begun(self.info, dict(sorted(self.entries.items())), self._settings)
+        self.steps.append(Step(self.now, begun, ()))
+        self.scheduler = scheduler_of(begun, self.logic, self.now)
         self._turns = Turns(self._world, self._turn, self._deadline)
         self._world.note(self.name, "starts")
         self._push(Started(self._starts))
@@ -158,15 +161,29 @@ class SimulatedFramework:
             raise answers[0]
         return answers[0]
 
+    def recording(self, to_json: ToJson | None = None) -> Recording:
+        """Return all that its schedulers were told and answered so far, process after process.
+
+        `to_json` makes plain JSON of what is the author's own: events that `tell` and `ask` were given and answers, if
+        they are not plain JSON already. Raises InvalidInput when it is needed and missing.
+        """
+        return Recording.of(self.steps, to_json)
+
     @property
     def tasks(self) -> Mapping[TaskId, TaskView]:
         """Return what the scheduler knows of the tasks that it has launched."""
-        assert isinstance(self.scheduler, Scheduler)
-        return {task_id: record.view() for task_id, record in self.scheduler.records.items()}
+        return {task_id: record.view() for task_id, record in self._records.items()}
 
     def count(self, state: TaskState = TaskState.TASK_RUNNING) -> int:
         """Count the launched tasks in `state`."""
-        return sum(view.state is state for view in self.tasks.values())
+        statuses = (record.status for record in self._records.values())  # no views: `always` asks after each step
+        return sum((TaskState.TASK_STAGING if status is None else status.state) is state for status in statuses)
+
+    @property
+    def _records(self) -> Mapping[TaskId, TaskRecord]:
+        assert self.scheduler is not None, f"{self.name} is dead and knows nothing"
+        assert isinstance(self.scheduler, Scheduler), f"{self.name} handles offers itself: see `running` of the cluster"
+        return self.scheduler.records
 
     # The network
 
@@ -206,7 +223,10 @@ class SimulatedFramework:
         events, self._events = self._events, []
         commands: list[SchedulerCommand] = []
         for event in (*events, TurnEnded()):
-            commands.extend(self.scheduler.handle(event, self.now))
+            answer: list[SchedulerCommand] = []
+            self.steps.append(Step(self.now, event, answer))  # before it is told: the last step may be what it fails at
+            answer.extend(self.scheduler.handle(event, self.now))
+            commands.extend(answer)
         self._carry_out(commands)
 
     def _carry_out(self, commands: list[SchedulerCommand]) -> None:
@@ -245,6 +265,8 @@ class SimulatedFramework:
         match command:
             case Transmit():
                 if self._stream is not None and command.stream == self._number:
+                    for hook in self.said:
+                        hook(command.call)
                     self._network.send(self._stream, self._stream.up, command.call)
             case OpenStream():
                 self._open(command)

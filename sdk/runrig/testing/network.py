@@ -16,6 +16,7 @@ from runrig._numbering import Numbering
 from runrig.agents import Register, Registered
 from runrig.errors import ProtocolError
 from runrig.offers import (
+    OffersMade,
     RefusalCode,
     Revive,
     StreamRefused,
@@ -44,6 +45,8 @@ class Weather:
     """Whether an envelope waits for those sent before it."""
     echo: float = 0.0
     """The share of envelopes of clients, and to agents, in which something old is said again."""
+    stale: float = 0.0
+    """The share of envelopes of masters ahead of which one of an earlier epoch comes, as from a master that froze."""
 
 
 class Kind(Enum):
@@ -173,6 +176,8 @@ class Network:
         self.cuts: set[tuple[str, str]] = set()
         self._count = 0
         self._chance = world.chance("network")
+        self._past: dict[str, list[tuple[int, tuple[Any, ...]]]] = {}
+        """By client: envelopes of masters that have arrived, with their epochs."""
 
     # Faults
 
@@ -276,6 +281,8 @@ class Network:
             return
         if self.weather.echo:
             self._echo(stream, way)
+        if self.weather.stale and not way.is_up:
+            self._speak_of_old(stream)
         items, way.outbox = tuple(way.outbox), []
         self._transmit(stream, way, items)
 
@@ -288,13 +295,27 @@ class Network:
         way.old.extend(item for item in way.outbox[:3] if not isinstance(item, _NOT_TO_BE_SAID_AGAIN))
         del way.old[:-20]
 
-    def _transmit(self, stream: Stream, way: Way, items: tuple[Any, ...] | _End) -> None:
+    def _speak_of_old(self, stream: Stream) -> None:
+        """Send what a master of an earlier epoch has said, in its name: nobody may heed it."""
+        epochs = [past for past in self._past.get(stream.client.name, ()) if past[0] < stream.server.epoch]
+        if epochs and self._chance.random() < self.weather.stale:
+            epoch, items = self._chance.choice(epochs)
+            self._transmit(stream, stream.down, items, epoch)
+
+    def _remember(self, stream: Stream, epoch: int, items: tuple[Any, ...]) -> None:
+        """Keep some of what each epoch has said, of news only offers: what is said of tasks may be judged elsewhere."""
+        said = tuple(item for item in items if stream.kind is Kind.AGENT or isinstance(item, OffersMade))
+        past = self._past.setdefault(stream.client.name, [])
+        if said and sum(old == epoch for old, _ in past) < 5:
+            past.append((epoch, said))
+
+    def _transmit(self, stream: Stream, way: Way, items: tuple[Any, ...] | _End, epoch: int | None = None) -> None:
         weather = self.weather
         is_end = isinstance(items, _End)
         if not is_end:
             way.count += 1
             way.sent_at = self._world.now
-        number, epoch = way.count, stream.server.epoch
+        number, epoch = way.count, stream.server.epoch if epoch is None else epoch
         if weather.loss and not is_end and self._chance.random() < weather.loss:
             self._world.note(way.sender.name, "is not heard", items)
             return
@@ -354,6 +375,7 @@ class Network:
         if way.is_up:
             stream.server.heard(stream, items)
         else:
+            self._remember(stream, epoch, items)
             self._heard_by_client(stream, epoch, items)
 
     def _read(self, stream: Stream, way: Way, items: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -40,6 +40,8 @@ class World:
         self.seed = seed
         self.now = START
         self.trace: list[Entry] = []
+        self.checks: list[Callable[[], None]] = []
+        """Called after each action: what must hold all the time."""
         self._agenda: list[tuple[float, int, int, Callable[[], None]]] = []
         self._count = 0
         self._cause = 0
@@ -84,14 +86,22 @@ class World:
             f"{MOST_STEPS} things happen at once and there is no end: an answer is answered"
         )
         action()
+        for check in self.checks:
+            check()
 
     def run_until(self, end: float) -> None:
         """Do all that is due up to `end`."""
         agenda = self._agenda
+        for check in self.checks:
+            check()
         while agenda and agenda[0][0] <= end:
             self.step()
         self.now = max(self.now, end)
         self._cause = 0
+
+    def why(self, most: int = 20) -> list[Entry]:
+        """Return the chain of lines that led to what is being done, the first cause first."""
+        return self.causes(self._cause or len(self.trace), most)
 
     def causes(self, number: int, most: int = 20) -> list[Entry]:
         """Return the chain of lines that led to one, the first cause first."""

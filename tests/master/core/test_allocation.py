@@ -7,8 +7,9 @@ from collections import Counter
 import pytest
 
 from runrig.errors import InvalidInput
-from runrig.offers import Filter
+from runrig.offers import Decline, Filter
 from runrig_master.core.commands import RoleRecord
+from runrig_master.core.events import SchedulerCalled
 from tests.master.core.cluster import (
     NO_FILTER,
     World,
@@ -175,3 +176,26 @@ def test_the_same_events_have_the_same_answers() -> None:
     world.turn(after=100.0)
 
     world.assert_replays()
+
+
+def test_of_roles_with_equal_weighted_shares_the_first_by_name_is_served() -> None:
+    """1 of 11 by a weight of 1 is 3 of 11 by a weight of 3: rounded twice, the second seemed the smaller."""
+    world = given(framework("a"), framework("b"))
+    world.weigh("b", 3000)
+    first = offers_in(world.connect(agent("a1", cpus=1, mem_mib=1)))
+    second = offers_in(world.connect(agent("a2", cpus=3, mem_mib=1)))
+
+    third = offers_in(world.connect(agent("a3", cpus=7, mem_mib=4096)))
+
+    assert [offer.role for offer in (*first, *second, *third)] == ["a", "b", "a"]
+
+
+def test_who_declined_in_an_earlier_turn_is_not_served_last_when_the_agent_comes_back() -> None:
+    world = given(agent("a1"), framework("f"), framework("g"))
+    [offer] = offers_in(world.turn())
+    world.handle(SchedulerCalled(world.stream("f"), Decline((offer.offer_id,), NO_FILTER)))
+    world.lose_agent()
+
+    [again] = offers_in(world.connect(agent("a1")))
+
+    assert [offer.role, again.role] == ["f", "f"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from runrig.ids import AgentId, TaskId
-from runrig.offers import Reconcile, TaskReference, TasksUpdated
+from runrig.offers import Kill, Reconcile, TaskReference, TasksUpdated
 from runrig.tasks import Reason, TaskState
 from tests.master.core.cluster import (
     FINISHED,
@@ -152,3 +152,18 @@ def test_a_question_about_another_frameworks_task_says_nothing_of_it() -> None:
     world.subscribe(framework("g"))
 
     assert [state for _, state, _ in states(world.call(about("t1"), by="g"))] == ["TASK_UNKNOWN"]
+
+
+def test_after_a_failover_a_task_without_its_agent_is_not_unknown_while_an_unreachable_agent_may_have_it() -> None:
+    """Its framework would be told that it was never launched, and it runs."""
+    world = running(task("t1"))
+    world.lose_agent()
+    world.turn(after=100.0)
+    world.restart()
+    world.subscribe(framework())
+
+    assert recovering(world.call(about("t1"))) == ["t1"]
+    assert recovering(world.call(Kill(TaskId("t1")))) == ["t1"]
+
+    world.connect(agent("a1"), found("t1"))
+    assert [state for _, state, _ in states(world.call(about("x")))] == ["TASK_UNKNOWN"]

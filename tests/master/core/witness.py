@@ -38,6 +38,7 @@ from runrig_master.core.commands import (
     AnswerOperator,
     CloseStream,
     Command,
+    Forget,
     FrameworkRecord,
     Persist,
     Record,
@@ -98,6 +99,8 @@ class Witness:
         self._was_refused = False
         self._error: object = None
         self._accepted: list[tuple[FrameworkId, LaunchGroup, Role, Resources, Filter]] = []
+        self._is_all_or_nothing = False
+        """Whether the Accept was atomic: one that comes to nothing refuses nothing."""
         self._launched_now: list[tuple[FrameworkId, AgentId, Resources]] = []
 
     def master_died(self, epoch: int) -> None:
@@ -168,10 +171,7 @@ class Witness:
         for offer_id in named:
             if self.offers.get(offer_id, ("",))[0] == mine:
                 del self.offers[offer_id]
-        if call.atomic:
-            self._accepted = [item for item in self._accepted if not any(op.tasks for op in item[1].operations)]
-            if any(op.tasks for group in call.groups for op in group.operations):
-                self._accepted.clear()
+        self._is_all_or_nothing = call.atomic and any(op.tasks for group in call.groups for op in group.operations)
 
     def _refuse(
         self, mine: FrameworkId, role: Role, agent: AgentId, resources: Resources, filter_: Filter, now: float
@@ -192,6 +192,21 @@ class Witness:
             mine = scheduler.info.framework_id
             self.offers = {key: value for key, value in self.offers.items() if value[0] != mine}
 
+    def takers(self, agent: AgentId, free: Resources, now: float) -> list[FilterKey]:
+        """Return who could be offered `free` of an agent: has not refused it, nor suppressed the role."""
+        if agent in self._deactivated or agent not in {info.agent_id for info in self._agents.values()}:
+            return []
+        keys = [
+            (scheduler.info.framework_id, role, agent)
+            for scheduler in self._schedulers.values()
+            for role in scheduler.info.roles
+            if role not in scheduler.suppressed
+        ]
+        return [key for key in keys if not self._is_hidden(key, free, now)]
+
+    def _is_hidden(self, key: FilterKey, free: Resources, now: float) -> bool:
+        return any(until > now and refused.contains(free) for refused, until in self._filters.get(key, []))
+
     # What the master does
 
     def see(self, command: Command, disk: Mapping[str, Record], now: float) -> None:
@@ -211,6 +226,8 @@ class Witness:
                 for record in command.records:
                     if isinstance(record, AgentRecord) and record.is_unreachable:
                         self._forget_filters(agent=record.agent.agent_id)
+                    if isinstance(record, Forget) and record.framework_id:
+                        self.sessions.pop(record.framework_id, None)  # its id is as good as new
             case _:
                 pass
 
@@ -335,6 +352,8 @@ class Witness:
 
     def settle(self, now: float) -> None:
         """Judge what stands once an event has been handled."""
+        if self._is_all_or_nothing and not self._launched_now:
+            self._accepted.clear()
         for mine, group, role, left, filter_ in self._accepted:
             for framework, agent, resources in self._launched_now:
                 if (framework, agent) == (mine, group.agent_id) and left.contains(resources):
@@ -342,6 +361,7 @@ class Witness:
             self._refuse(mine, role, group.agent_id, left, filter_, now)
         self._accepted.clear()
         self._launched_now.clear()
+        self._is_all_or_nothing = False
         self._settle_question()
         present = {info.agent_id for info in self._agents.values()} - self._deactivated
         owners = {scheduler.info.framework_id for scheduler in self._schedulers.values()}

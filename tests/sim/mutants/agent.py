@@ -39,6 +39,8 @@ MUTANTS = (
         name="a kill that comes before its launch is forgotten",
         old="                self._tombstones.bury(key, None, now)\n",
         new="                pass\n",
+        equivalent="a master kills only what it has launched on the same stream before, and streams keep their order; "
+        "the agent's own tests have kills that come first",
     ),
     _starts(
         name="tasks start while their runtime is asked for earlier ones",
@@ -46,9 +48,8 @@ MUTANTS = (
         new="        if",
         also=(
             (
-                "        if any(self._runtimes.is_recovering(each.kind) for each in together if each.phase is Phase.READY):\n"
-                "            return\n",
-                "",
+                "is_recovering(each.kind) for each in together if each.phase is Phase.READY):\n",
+                "is_recovering(each.kind) for each in together if each.phase is Phase.HELD):\n",
             ),
         ),
     ),
@@ -76,9 +77,8 @@ MUTANTS = (
     ),
     _agent(
         name="an agent that was marked gone leaves its tasks running",
-        old="                if task.is_live:\n                    self._ends.kill(task, None, Reason.AGENT_GONE, now)\n",
-        new="                if task.is_live and task.spec.max_run_ms:\n"
-        "                    self._ends.kill(task, None, Reason.AGENT_GONE, now)\n",
+        old="                    self._ends.kill(task, None, Reason.AGENT_GONE, now)\n",
+        new="                    pass\n",
         also=(
             (
                 "        if not (is_gone and any(task.is_live for task in self._tasks.values())):\n",

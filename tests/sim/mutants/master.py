@@ -30,15 +30,15 @@ MUTANTS = (
         new='    task.learn(update)\n    cluster.touch("task", task.id, task.framework.id)\n',
         also=(
             (
-                "    if task.is_settled:\n        cluster.forget_task(task)\n\n\ndef kill(",
-                "    if task.is_settled:\n        cluster.end_task(task)\n        cluster.forget_task(task)\n\n\ndef kill(",
+                "        cluster.forget_task(task)\n\n\ndef kill(",
+                "        cluster.end_task(task)\n        cluster.forget_task(task)\n\n\ndef kill(",
             ),
         ),
     ),
     _launching(
         name="an offer that was accepted can be accepted again",
-        old="    agent, role = plan.agent, plan.role\n    for offer in plan.offers:\n        cluster.close_offer(offer)\n",
-        new="    agent, role = plan.agent, plan.role\n",
+        old="plan.role\n    for offer in plan.offers:\n        cluster.close_offer(offer)\n",
+        new="plan.role\n",
     ),
     _launching(
         name="an offer of another framework is accepted",
@@ -184,17 +184,15 @@ MUTANTS = (
         new="    task.acknowledged = task.latest\n",
         also=(
             (
-                "    cluster.order(task.agent, AcknowledgeUpdate(framework.id, task.id, receipt.number))\n"
-                "    if task.is_settled",
-                "    cluster.order(task.agent, AcknowledgeUpdate(framework.id, task.id, task.latest))\n"
-                "    if task.is_settled",
+                "AcknowledgeUpdate(framework.id, task.id, receipt.number))\n    if task.is_settled",
+                "AcknowledgeUpdate(framework.id, task.id, task.latest))\n    if task.is_settled",
             ),
         ),
     ),
     _statuses(
         name="receipts are not passed on to agents",
-        old="    cluster.order(task.agent, AcknowledgeUpdate(framework.id, task.id, receipt.number))\n    if task.is_settled",
-        new="    if task.is_settled",
+        old="AcknowledgeUpdate(framework.id, task.id, receipt.number))\n    if task.is_settled",
+        new="AcknowledgeUpdate(framework.id, task.id, 0))\n    if task.is_settled",
     ),
     _statuses(
         name="a task is said to be unknown while its agent is not back yet",

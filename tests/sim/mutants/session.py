@@ -72,8 +72,9 @@ MUTANTS = (
     ),
     _scheduler(
         name="that a task is to stop is not written",
-        old="        record.is_stopping = True\n        record.grace_ms = decision.grace_ms\n        self._put(record)\n",
-        new="        record.is_stopping = True\n        record.grace_ms = decision.grace_ms\n",
+        old="        record.grace_ms = decision.grace_ms\n        self._put(record)\n",
+        new="        record.grace_ms = decision.grace_ms\n",
+        equivalent="at a restart the SDK stops whatever its logic does not ask for again",
     ),
     _scheduler(
         name="suppressed roles are never revived",
@@ -93,7 +94,8 @@ MUTANTS = (
     _scheduler(
         name="records of unreachable tasks are deleted",
         old="        record.learn(update)\n        if update.state.is_terminal:\n",
-        new="        record.learn(update)\n        if update.state.is_terminal or update.state is TaskState.TASK_UNREACHABLE:\n",
+        new="        record.learn(update)\n"
+        "        if update.state.is_terminal or update.state is TaskState.TASK_UNREACHABLE:\n",
     ),
     _scheduler(
         name="overtaken updates are heeded",
@@ -130,6 +132,11 @@ MUTANTS = (
         name="each connection has the same session number",
         old="        self._attempt += 1\n",
         new="        self._attempt = 1\n",
+    ),
+    _session(
+        name="a master that says nothing is not left",
+        old="        if self._is_open and now >= self._last_heard + self._silence_timeout_s:\n",
+        new="        if self._is_open and now >= self._last_heard + 100 * self._silence_timeout_s:\n",
     ),
     _session(
         name="a broken stream is not opened again",

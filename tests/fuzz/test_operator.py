@@ -1,0 +1,102 @@
+"""OperatorService, health and reflection under fire."""
+
+from __future__ import annotations
+
+from random import Random
+from typing import Any
+
+import pytest
+from google.protobuf.message import Message
+from grpc_health.v1 import health_pb2
+from grpc_reflection.v1alpha import reflection_pb2
+
+from runrig.v1 import operator_pb2, tasks_pb2
+from tests.fuzz.master_target import Target, under_fire
+from tests.fuzz.messages import mutated, serialized
+from tests.fuzz.raw_bytes import damaged
+from tests.fuzz.rounds import rounds
+from tests.fuzz.unary import check_fault, status_of, streamed
+
+STRIKES = 150
+OPERATOR = "/runrig.v1.OperatorService"
+
+
+def requests() -> list[tuple[str, Message]]:
+    """Build a valid request of each method that answers once."""
+    policy = tasks_pb2.KillPolicy(grace_ms=10)
+    return [
+        (f"{OPERATOR}/GetCluster", operator_pb2.GetClusterRequest()),
+        (f"{OPERATOR}/ListAgents", operator_pb2.ListAgentsRequest(agent_ids=["hostile", "a"])),
+        (
+            f"{OPERATOR}/ListFrameworks",
+            operator_pb2.ListFrameworksRequest(framework_ids=["victim"], include_completed=True),
+        ),
+        (f"{OPERATOR}/ListRoles", operator_pb2.ListRolesRequest()),
+        (f"{OPERATOR}/ListOffers", operator_pb2.ListOffersRequest()),
+        (
+            f"{OPERATOR}/ListTasks",
+            operator_pb2.ListTasksRequest(
+                task_ids=["t"], states=[tasks_pb2.TASK_RUNNING], include_terminal=True, page_size=2, page_token="v/t"
+            ),
+        ),
+        (f"{OPERATOR}/KillTask", operator_pb2.KillTaskRequest(task_id="t", framework_id="victim", kill_policy=policy)),
+        (f"{OPERATOR}/TeardownFramework", operator_pb2.TeardownFrameworkRequest(framework_id="nobody")),
+        (f"{OPERATOR}/DeactivateAgent", operator_pb2.DeactivateAgentRequest(agent_id="hostile-agent")),
+        (f"{OPERATOR}/ReactivateAgent", operator_pb2.ReactivateAgentRequest(agent_id="hostile-agent")),
+        (f"{OPERATOR}/MarkAgentGone", operator_pb2.MarkAgentGoneRequest(agent_id="nobody")),
+        (f"{OPERATOR}/SetRoleWeight", operator_pb2.SetRoleWeightRequest(role="eng/ads", weight_millis=2_000)),
+        ("/grpc.health.v1.Health/Check", health_pb2.HealthCheckRequest(service="runrig.v1.AgentService")),
+    ]
+
+
+def streams() -> list[tuple[str, Message]]:
+    """Build a valid request of each method that streams."""
+    reflected = reflection_pb2.ServerReflectionRequest
+    method = "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
+    extension = reflection_pb2.ExtensionRequest(containing_type="runrig.v1.Task", extension_number=1)
+    return [
+        (f"{OPERATOR}/Watch", operator_pb2.WatchRequest()),
+        ("/grpc.health.v1.Health/Watch", health_pb2.HealthCheckRequest(service="runrig.v1.AgentService")),
+        (method, reflected(file_containing_symbol="runrig.v1.OperatorService")),
+        (method, reflected(file_by_filename="runrig/v1/operator.proto")),
+        (method, reflected(file_containing_extension=extension)),
+        (method, reflected(all_extension_numbers_of_type="runrig.v1.Task")),
+        (method, reflected(list_services="")),
+    ]
+
+
+def made_wrong(valid: Any, chance: Random) -> bytes:
+    """Return the bytes of a request that is not as it should be."""
+    request = type(valid)()
+    request.CopyFrom(valid)
+    mutated(request, chance)
+    return damaged(serialized(request), chance) if chance.random() < 0.4 else serialized(request)
+
+
+async def strike(target: Target, chance: Random) -> None:
+    channel = target.served.channel
+    if chance.random() < 0.7:
+        method, valid = chance.choice(requests())
+        check_fault(method, *await status_of(channel, method, made_wrong(valid, chance)))
+        return
+    method, valid = chance.choice(streams())
+    asked = [made_wrong(valid, chance) for _ in range(chance.choice((1, 1, 3)) if "reflection" in method else 1)]
+    code, details, _ = await streamed(channel, method, *asked, most=1)
+    check_fault(method, code, details)
+
+
+async def barrage(seed: int) -> None:
+    """Strike until the master breaks, or it is enough."""
+    chance = Random(seed)
+    async with under_fire() as target:
+        await target.served.registered("hostile-agent")
+        await target.served.subscribed("victim")
+        for number in range(STRIKES):
+            await strike(target, chance)
+            if number % 50 == 0:
+                await target.check()
+
+
+@pytest.mark.parametrize("seed", rounds(3))
+async def test_nothing_that_an_operator_sends_harms_the_master_or_those_who_work_with_it(seed: int) -> None:
+    await barrage(seed)
