@@ -10,7 +10,6 @@ import sys
 from collections.abc import Mapping
 
 import runrig
-from runrig.offers import Subscribed
 
 MINUTE_S = 60.0
 
@@ -31,7 +30,7 @@ class OneLeader(runrig.RawLogic):
 
     def hear(self, event: object, now: float) -> list[runrig.RawDecision]:
         match event:
-            case Subscribed() | runrig.Woken():
+            case runrig.Subscribed() | runrig.Woken():
                 return self._ask(now)
             case runrig.OffersMade():
                 return [decision for offer in event.offers for decision in self._answer(offer)]

@@ -48,6 +48,7 @@ if TYPE_CHECKING:
         Reconcile,
         RescindReason,
         Revive,
+        Subscribed,
         Suppress,
         TaskReference,
         TasksRecovering,
@@ -173,6 +174,7 @@ __all__ = [
     "StatusUpdate",
     "Stop",
     "Store",
+    "Subscribed",
     "Superseded",
     "Suppress",
     "TaskChanged",
@@ -212,7 +214,7 @@ _HOMES = {
     "matching": "Match Matched Placed match",
     "offers": (
         "Accept Acknowledge Acknowledgement Call CallRefused Decline Filter FrameworkInfo Kill LaunchGroup "
-        "LaunchTasks News Offer OffersMade OffersRescinded Reconcile RescindReason Revive Suppress "
+        "LaunchTasks News Offer OffersMade OffersRescinded Reconcile RescindReason Revive Subscribed Suppress "
         "TaskReference TasksRecovering TasksUpdated Teardown UpdateDemand UpdateFramework"
     ),
     "raw": "RawDecision RawLogic",
