@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from runrig_service.core.errors import InvalidApp
 from runrig_service.core.paths import canonical
 
 _SLASHES = re.compile(r"/{2,}")
@@ -59,12 +60,12 @@ async def read_json(request: Request, most: int) -> object:
     try:
         body = b"".join(chunks)
         value = json.loads(body, parse_constant=_refuse_constant)
-        if b"\\u" in body:
-            json.dumps(value, ensure_ascii=False).encode()  # half of a surrogate pair is no text that can be told
     except (ValueError, RecursionError) as error:
         raise Malformed("Invalid JSON", str(error)[:200]) from None
     if _is_deeper(value, MAX_DEPTH):
         raise Malformed("Invalid JSON", f"it must not nest deeper than {MAX_DEPTH}")
+    if b"\\u" in body and (path := _path_of_no_text(value)) is not None:
+        raise InvalidApp({path: ("must be valid Unicode: half of a surrogate pair is no text",)})
     return value
 
 
@@ -105,6 +106,27 @@ def embedded(request: Request) -> frozenset[str]:
     """Return what to embed in apps: clients write `apps.tasks`, `app.tasks`, `apps.failures`."""
     names = {each.rpartition(".")[2] for each in request.query_params.getlist("embed")}
     return frozenset("lastTaskFailure" if name == "failures" else name for name in names)
+
+
+def _path_of_no_text(value: object, path: str = "") -> str | None:
+    """Return where the first text stands that cannot be told, as it has half of a surrogate pair."""
+    if isinstance(value, str):
+        return None if _is_text(value) else path or "/"
+    pairs = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, inner in pairs:
+        if isinstance(key, str) and not _is_text(key):
+            return f"{path}/{ascii(key)[1:-1]}"
+        if (found := _path_of_no_text(inner, f"{path}/{key}")) is not None:
+            return found
+    return None
+
+
+def _is_text(value: str) -> bool:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _refuse_constant(name: str) -> None:

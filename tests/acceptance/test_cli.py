@@ -284,7 +284,8 @@ def test_what_cannot_be_is_said_in_one_line_with_its_exit_code(
 
 
 @pytest.mark.parametrize(
-    "words", [("tasks", "ls", "--all", "-o", "name"), ("agents", "ls", "-o", "json"), ("service", "show", "web")]
+    "words",
+    [("tasks", "ls", "--all", "-o", "name"), ("agents", "ls", "-o", "json"), ("frameworks", "ls", "-o", "json")],
 )
 def test_a_reader_that_has_read_enough_is_no_error(cluster: RealCluster, words: tuple[str, ...]) -> None:
     command = [sys.executable, "-m", "runrig", *words]
