@@ -545,3 +545,27 @@ def test_entries_are_small_and_plain() -> None:
     assert sorted(pointer) == ["change", "configured", "scaled", "version"]
     assert instance["app"] == "/web"
     assert {key.partition("/")[0] for key in runner.entries} == {"app", "version", "instance", "counter"}
+
+
+def test_a_clock_that_was_set_back_makes_no_wait_longer_than_it_ever_was() -> None:
+    runner = given(backoffSeconds=60)
+    [task_id] = runner.running
+    runner.change(task_id, S.TASK_FAILED)
+
+    runner.now -= 1000
+    runner.crash()
+    runner.advance(61)
+
+    assert len(runner.waiting) == 1
+
+
+def test_a_clock_that_was_set_back_does_not_keep_an_unreachable_instance_from_being_replaced() -> None:
+    runner = given(unreachableStrategy={"inactiveAfterSeconds": 60, "expungeAfterSeconds": 120})
+    [task_id] = runner.running
+    runner.change(task_id, S.TASK_UNREACHABLE)
+
+    runner.now -= 1000
+    runner.crash()
+    runner.advance(61)
+
+    assert len(runner.waiting) == 1

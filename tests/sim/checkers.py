@@ -14,6 +14,7 @@ from runrig.testing.masters import SimulatedMaster
 from runrig.testing.runtimes import RealTask, Truth
 from runrig_agent.core import commands as do
 from runrig_agent.core import events as agent_events
+from runrig_agent.core.link import LinkPhase
 from runrig_agent.core.records import PutTask
 from runrig_master.core.commands import AgentRecord, Command, Forget, FrameworkRecord, Persist, Record, RoleRecord
 from runrig_master.core.events import Event
@@ -136,6 +137,9 @@ class AgentChecker:
             assert not acted, f"{self._agent.name} obeys epoch {event.epoch} after {self._highest}: {acted}"
             changes = [change for each in commands if isinstance(each, do.Checkpoint) for change in each.changes]
             assert not any(isinstance(change, PutTask) for change in changes), "a stale launch was taken"
+            is_current = event.session == core._link.session
+            stays = is_current and core._link.phase in (LinkPhase.REGISTERING, LinkPhase.REGISTERED)
+            assert not stays, f"{self._agent.name} stays with a master of epoch {event.epoch} after {self._highest}"
         self._highest = core.epoch
 
 
@@ -156,6 +160,7 @@ class FrameworkChecker:
 
     def __init__(self, framework: SimulatedFramework, truth: Truth) -> None:
         self.ended: dict[TaskId, StatusUpdate] = {}
+        self._numbers: set[tuple[TaskId, int]] = set()
         self._id = framework.info.framework_id
         self._truth = truth
         self._before = set(truth.tasks)
@@ -175,7 +180,7 @@ class FrameworkChecker:
         if not isinstance(news, TasksUpdated):
             return
         for update in news.updates:
-            if update.reason is Reason.TASK_ID_USED:
+            if update.reason is Reason.TASK_ID_USED or self._is_repeated(update):
                 continue
             if update.state in NO_MORE:
                 self._check_truth(update)
@@ -183,6 +188,13 @@ class FrameworkChecker:
             known = known or self.ended.get(update.task_id)
             if known is not None and update.state is not known.state:
                 self._judge(known, update)
+
+    def _is_repeated(self, update: StatusUpdate) -> bool:
+        """Say whether this very update was heard before: said again it says nothing (rule 20)."""
+        name = (update.task_id, update.number)
+        is_repeated = update.number > 0 and name in self._numbers
+        self._numbers.add(name)
+        return is_repeated
 
     def _check_truth(self, update: StatusUpdate) -> None:
         task = self._truth.tasks.get((update.framework_id, update.task_id))

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 
 from runrig.ids import TaskId
-from runrig.offers import Accept, Acknowledge, Call, News, Reconcile, Subscribe, Subscribed, TasksUpdated
+from runrig.offers import Accept, Acknowledge, Call, Kill, News, Reconcile, Subscribe, Subscribed, TasksUpdated
 from runrig.scheduler import Scheduler
 from runrig.tasks import Reason, StatusUpdate, TaskState
 from runrig.testing import SimulatedFramework
-from runrig_batch.core.job import parts_of
+from runrig_batch.core.job import parts_of, task_id_of
 
 RECORD = "runrig/task/"
 AT_ONCE_S = 60.0
@@ -28,6 +28,11 @@ class FrameworkPromises:
         """How often each index of a job was heard to have failed by itself."""
         self._succeeded: set[tuple[str, int]] = set()
         """Indices of jobs whose success this framework has acknowledged."""
+        self._launched: set[TaskId] = set()
+        self._killed: set[TaskId] = set()
+        self._out_of_reach: set[TaskId] = set()
+        self._finished: set[tuple[str, int]] = set()
+        """Indices of jobs of which an attempt was heard to have finished."""
         self._alive: set[TaskId] = set()
         """Tasks that were launched, and of whose end nothing was heard."""
         self._subscribed_at: float | None = None
@@ -47,6 +52,8 @@ class FrameworkPromises:
                     for operation in group.operations:
                         for task in operation.tasks:
                             self._check_intent(task.task_id)
+            case Kill(task_id):
+                self._check_kill(task_id)
             case Acknowledge(receipts):
                 for receipt in receipts:
                     self._check_receipt(receipt.task_id, receipt.number)
@@ -70,9 +77,27 @@ class FrameworkPromises:
             assert parts[:2] not in self._succeeded, f"{task_id} is launched, its index has succeeded"
         if not self._is_raw:
             assert RECORD + task_id in self._framework.entries, f"{task_id} is launched before that is durable"
+            assert task_id not in self._launched, f"{task_id} is launched a second time"
+            for older in self._older_attempts(task_id):
+                assert older in self._killed, f"{task_id} is launched, and {older} was not told to stop"
+            self._launched.add(task_id)
             self._alive.add(task_id)
-        if self._framework.name == "service":
-            assert f"app/instance/{task_id}" in self._framework.entries, f"{task_id} is launched, and was given up"
+
+    def _older_attempts(self, task_id: TaskId) -> list[TaskId]:
+        """Return those attempts of the same index that may live."""
+        parts = parts_of(task_id)
+        if parts is None:
+            return []
+        ids = [task_id_of(parts[0], parts[1], number) for number in range(1, parts[2])]
+        return [each for each in ids if each in self._alive]
+
+    def _check_kill(self, task_id: TaskId) -> None:
+        """Assert that no attempt is stopped but for one that was out of reach, or one too many."""
+        self._killed.add(task_id)
+        parts = parts_of(task_id)
+        if parts is not None and task_id in self._alive:
+            is_due = task_id in self._out_of_reach or parts[:2] in self._finished
+            assert is_due, f"{task_id} is killed, and nobody asked for that"
 
     def _check_receipt(self, task_id: TaskId, number: int) -> None:
         heard = self._said.get((task_id, number))
@@ -80,6 +105,8 @@ class FrameworkPromises:
         parts = parts_of(task_id)
         if parts is not None and heard.state is TaskState.TASK_FINISHED:
             self._succeeded.add(parts[:2])
+            entry = self._framework.entries.get(f"app/index/{parts[0]}/{parts[1]}", b"")
+            assert entry[:1] not in (b"", b"R"), f"the success of {task_id} is acknowledged and not kept: {entry!r}"
         value = self._framework.entries.get(RECORD + task_id)
         if value is not None:
             known = json.loads(value)["number"]
@@ -103,6 +130,11 @@ class FrameworkPromises:
         self._check_record(update)
         if update.state.is_terminal or update.state is TaskState.TASK_UNKNOWN:
             self._alive.discard(update.task_id)
+        if update.state in (TaskState.TASK_UNREACHABLE, TaskState.TASK_UNKNOWN):
+            self._out_of_reach.add(update.task_id)
+        parts = parts_of(update.task_id)
+        if parts is not None and update.state is TaskState.TASK_FINISHED:
+            self._finished.add(parts[:2])
         if not update.number:
             return
         before = self._said.setdefault((update.task_id, update.number), update)

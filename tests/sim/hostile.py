@@ -35,6 +35,9 @@ from runrig_master.core.commands import Command as MasterCommand
 from runrig_master.core.events import Event, SchedulerCalled
 from runrig_master.core.state import Presence
 
+HOSTILE = FrameworkInfo("hostile", (Role("default"),), FrameworkId("hostile"), 10_000)
+"""Removed, with its tasks, ten seconds after it has gone."""
+
 
 class Hostile:
     """Connects as a framework of its own, and says what others said, or what nobody should."""
@@ -84,8 +87,7 @@ class Hostile:
             return
         if self._chance.random() < 0.9:
             self._sessions += 1
-            info = FrameworkInfo("hostile", (Role("default"),), FrameworkId("hostile"), 10_000)
-            self._say(Subscribe(info, self._sessions - self._chance.choice((0, 0, 0, 1))))
+            self._say(Subscribe(HOSTILE, self._sessions - self._chance.choice((0, 0, 0, 1))))
 
     def received(self, stream: Stream, epoch: int, items: Sequence[Any]) -> None:
         """Take no notice: offers that are not answered expire."""
@@ -155,6 +157,6 @@ class Hostile:
                 calls: tuple[Call, ...] = (Revive(), Suppress(), Revive((Role("no/such"),)), Reconcile())
                 return chance.choice(calls)
             case 8:
-                return UpdateFramework(FrameworkInfo("hostile", (Role("default"), Role("eng")), FrameworkId("hostile")))
+                return UpdateFramework(replace(HOSTILE, roles=(Role("default"), Role("eng"))))
             case _:
                 return Accept((LaunchGroup(agent, (*stolen, *stolen), (LaunchTasks((spec, spec)),)),))

@@ -16,17 +16,19 @@ from runrig.tasks import TaskState
 from runrig.testing import Cluster
 from runrig.testing.faults import Climate, Fault, Storm, storm
 from runrig.testing.wire_grpc import WireCodec
-from runrig_batch.core.job import IndexState
+from runrig_batch.core.job import IndexState, parts_of
 from runrig_batch.core.questions import IndexPage, JobPage, ListIndices, ListJobs, ShowJob
 from runrig_batch.core.views import JobSummary
 from runrig_master.core.settings import CoreSettings
-from runrig_service.core.questions import ChangeApps, RemoveApp, ShowApp
+from runrig_service.core.questions import ShowApp
 from tests.master.core.books import check_books
+from tests.sim import drills
 from tests.sim.agent_promises import AgentPromises
 from tests.sim.checkers import AgentChecker, FrameworkChecker, MasterChecker
 from tests.sim.framework_promises import FrameworkPromises
 from tests.sim.hostile import Hostile
 from tests.sim.master_promises import MasterPromises
+from tests.sim.service_promises import ServicePromises
 from tests.sim.workload import RETRIES, Script, Users, acts, is_cursed
 
 AGENTS = 20
@@ -37,10 +39,6 @@ WIRED_EVERY = 5
 """In one of so many simulations all envelopes go through protobuf, as they do on the wire."""
 SETTLED_S = 150.0
 """After this calm nothing that began in the storm ends by itself."""
-SILENT_S = 130.0
-"""Until all have left a master of which they hear nothing, and are with the next."""
-PROMPT_S = 8.0
-"""Two waits of the runtime and some more."""
 SETTINGS = CoreSettings(heartbeat_s=15.0, silence_timeout_s=75.0)
 CLIMATE = Climate(expendable=("greedy",))
 
@@ -100,6 +98,7 @@ class Simulation:
         self.promises = {
             name: FrameworkPromises(each, is_raw=name == "greedy") for name, each in cluster.frameworks.items()
         }
+        ServicePromises(self.users.service)
         self.faults = tuple(storm(seed, cluster, STORM_S, CLIMATE) if faults is None else faults)
         self.storm = Storm(cluster, self.faults)
         self.hostile = Hostile(seed, cluster)
@@ -121,60 +120,15 @@ class Simulation:
         self._calm_down()
         took_s = self._wait_until_all_is_well()
         cluster.advance(max(SETTLED_S - took_s, 0.0))
-        self._restart_all()
-        self._check_promptness()
+        drills.restart_all(self)
+        drills.want_promptly(self)
+        drills.lose_agents_and_leave(self)
         check_books(cluster.master.cluster)
         return Outcome(self.seed, self.faults, len(cluster.starts), len(cluster.world.trace), took_s)
 
-    def _restart_all(self) -> None:
-        """Restart what there is, and let it hear what was said long ago: nothing that runs may be disturbed."""
-        cluster = self.cluster
-        self._check_all_is_well()
-        running, starts = set(cluster.running), len(cluster.starts)
-        for framework in (self.users.service, self.users.batch):
-            framework.restart()
-        for agent in cluster.all_agents.values():
-            if agent.name not in self.storm.gone | self.storm.lost:
-                agent.restart()
-        cluster.advance(5.0)
-        for agent in cluster.all_agents.values():
-            agent.repeat_launch()
-        for master in cluster.masters.values():
-            master.kill()
-        cluster.masters["master-2"].start()
-        cluster.network.weather.stale = 0.3
-        cluster.advance(25.0)
-        cluster.network.weather.stale = 0.0
-        self._lose_master("master-2", "master-1")
-        self._check_all_is_well()
-        assert set(cluster.running) == running, "restarts have ended tasks"
-        assert len(cluster.starts) == starts, "restarts have started tasks"
-
-    def _lose_master(self, lost: str, next_one: str) -> None:
-        """Cut the power of the leader's host: nobody is told that its streams are no more."""
-        cluster = self.cluster
-        for name in (*cluster.all_agents, *cluster.frameworks):
-            cluster.network.cut(name, lost)
-            cluster.network.cut(lost, name)
-        cluster.masters[lost].kill()
-        cluster.masters[next_one].start()
-        cluster.advance(SILENT_S)
-
-    def _check_promptness(self) -> None:
-        """Want something while something else fits nowhere: it must not wait for that."""
-        service = self.users.service
-        for app in ({"id": "/huge", "cpus": 99}, {"id": "/prompt", "cpus": 0.1}):
-            service.ask(ChangeApps(({"cmd": "serve", "mem": 32, "instances": 1, **app},), str(app["id"])))
-            self.cluster.advance(PROMPT_S)
-        prompt = service.ask(ShowApp("/prompt"))
-        assert isinstance(prompt, dict)
-        assert prompt["tasksRunning"] == 1, f"what fits was not launched within {PROMPT_S:g} s"
-        for name in ("/huge", "/prompt"):
-            service.ask(RemoveApp(name))
-        self.cluster.advance(PROMPT_S)
-
-    def _check_all_is_well(self) -> None:
-        assert (problem := self._problem()) is None, f"it was well, and is no more: {problem}"
+    def check_all_is_well(self) -> None:
+        """Assert that all is as wanted."""
+        assert (problem := self.problem()) is None, f"it was well, and is no more: {problem}"
 
     def _calm_down(self) -> None:
         cluster = self.cluster
@@ -187,7 +141,7 @@ class Simulation:
 
     def _wait_until_all_is_well(self) -> float:
         cluster, waited = self.cluster, 0.0
-        while (problem := self._problem()) is not None:
+        while (problem := self.problem()) is not None:
             assert waited < CALM_S, f"{CALM_S:.0f} s after the storm: {problem}"
             cluster.advance(10.0)
             waited += 10.0
@@ -196,7 +150,7 @@ class Simulation:
 
     # What should be so in the end
 
-    def _problem(self) -> str | None:
+    def problem(self) -> str | None:
         """Return what is not yet as it should be."""
         return (
             self._problem_of_processes()
@@ -245,6 +199,8 @@ class Simulation:
         return None
 
     def _problem_of_jobs(self) -> str | None:
+        ended = [task for task in self.cluster.truth.tasks.values() if task.ended and task.ended.exit_code == 0]
+        finished = {parts[:2] for task in ended if (parts := parts_of(task.key[1])) is not None}
         for key, job_id in self.users.jobs.items():
             if job_id is None:
                 return f"job {key} is not confirmed"
@@ -260,6 +216,8 @@ class Simulation:
                 failures = self.promises["batch"].failures.get((str(job_id), row.index), 0)
                 is_tried = expected is IndexState.SUCCEEDED or failures > RETRIES
                 assert is_tried, f"job {key}, index {row.index} was given up after {failures} failures"
+                has_run = (job_id, row.index) in finished or expected is IndexState.FAILED
+                assert has_run, f"job {key}, index {row.index} is said to have succeeded, and never did"
         jobs = self.users.batch.ask(ListJobs(limit=1000))
         assert isinstance(jobs, JobPage)
         assert len(jobs.jobs) == len(self.users.jobs), f"{len(self.users.jobs)} submissions are {len(jobs.jobs)} jobs"

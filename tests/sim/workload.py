@@ -37,9 +37,10 @@ from runrig_batch.core.limits import Limits
 from runrig_batch.core.questions import SubmitJob, Submitted
 from runrig_service.core.questions import ChangeApps, RemoveApp
 from runrig_service.core.service import Service
+from tests.sim.told import ToldInOrder
 
 RETRIES = 2
-BATCH_LIMITS = Limits(job_window=16, max_faults=10_000, max_delay_s=8.0, unreachable_grace_s=30.0)
+BATCH_LIMITS = Limits(job_window=16, max_faults=10_000, max_delay_s=8.0, unreachable_grace_s=5.0)
 SHELL = Command(shell="true")
 
 
@@ -195,8 +196,12 @@ class Users:
         """The job of each submission; None: nobody has answered yet."""
         self._sizes: dict[str, int] = {}
         self._cluster = cluster
-        self.service = cluster.run("service", Service, roles=("service",), settings=cluster_settings())
-        self.batch = cluster.run("batch", lambda: Batch(BATCH_LIMITS), roles=("batch",), settings=cluster_settings())
+        self.service = cluster.run(
+            "service", lambda: ToldInOrder(Service()), roles=("service",), settings=cluster_settings()
+        )
+        self.batch = cluster.run(
+            "batch", lambda: ToldInOrder(Batch(BATCH_LIMITS)), roles=("batch",), settings=cluster_settings()
+        )
         self.greedy = cluster.run("greedy", lambda: Greedy("greedy", seed), roles=("default", "eng/ads"))
 
     def do(self, act: Act) -> None:
@@ -225,6 +230,11 @@ class Users:
             if job is None:
                 self._submit(key)
 
+    def repeat(self) -> None:
+        """Submit each job once more, as who has lost the answer does: it is no other job."""
+        for key in self.jobs:
+            self._submit(key)
+
     def _put(self, name: str) -> None:
         instances = self.apps[name]
         if instances is None:
@@ -244,6 +254,7 @@ class Users:
             "cpus": 0.5,
             "array": self._sizes[key],
             "retries": RETRIES,
+            "parallelism": 1 if self._sizes[key] <= 4 else 0,
             "retry_delay": "1s",
         }
         spec, _ = parse_submission(body, BATCH_LIMITS)

@@ -74,11 +74,11 @@ class Failures:
     def __init__(self) -> None:
         self._troubles: dict[str, Trouble] = {}
 
-    def restore(self, entries: Mapping[str, bytes]) -> None:
-        """Take up entries by app id."""
+    def restore(self, entries: Mapping[str, bytes], now_ms: int) -> None:
+        """Take up entries by app id; a clock that was set back makes no delay longer than it ever was."""
         for app_id, value in entries.items():
             record = json.loads(value)
-            self._troubles[app_id] = Trouble(record["delay"], record["since"], record["last"])
+            self._troubles[app_id] = Trouble(record["delay"], min(record["since"], now_ms), record["last"])
 
     def of(self, app_id: str) -> Trouble:
         """Return the trouble of an app."""

@@ -30,12 +30,16 @@ class Instances:
         self._tallies: dict[str, Tally] = {}
         self._last_number = 0
 
-    def restore(self, entries: Mapping[str, bytes], counter: bytes, tasks: Mapping[TaskId, TaskView]) -> None:
-        """Take up the entries by task id, and what the SDK knows of the tasks."""
+    def restore(
+        self, entries: Mapping[str, bytes], counter: bytes, tasks: Mapping[TaskId, TaskView], now_ms: int
+    ) -> None:
+        """Take up the entries by task id, and what the SDK knows of the tasks; the clock may have been set back."""
         self._last_number = int(counter)
         restored = (Instance.from_bytes(TaskId(name), value) for name, value in entries.items())
         for instance in sorted(restored, key=lambda each: each.number):
             instance.view = tasks.get(instance.task_id)
+            if instance.unreachable_ms is not None:
+                instance.unreachable_ms = min(instance.unreachable_ms, now_ms)
             self._add(instance)
 
     def __iter__(self) -> Iterator[Instance]:

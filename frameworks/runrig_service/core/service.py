@@ -61,11 +61,11 @@ class Service:
             kinds[kind]["/" + name if slash else ""] = value
         state = self._state
         state.apps.restore(kinds["app"], kinds["version"])
-        state.failures.restore(kinds["failure"])
-        records = {name[1:]: value for name, value in kinds["instance"].items()}
-        state.instances.restore(records, entries.get(COUNTER, b"0"), tasks)
-        decisions = self._resume()
         now_ms = milliseconds(now)
+        state.failures.restore(kinds["failure"], now_ms)
+        records = {name[1:]: value for name, value in kinds["instance"].items()}
+        state.instances.restore(records, entries.get(COUNTER, b"0"), tasks, now_ms)
+        decisions = self._resume()
         for definition in list(state.apps):
             decisions += self._converge(definition.app.app_id, now_ms)
         return [*decisions, *self._wake_at()]
@@ -128,7 +128,7 @@ class Service:
 
     def _woken(self, now_ms: int) -> list[Decision]:
         self._told_ms = None
-        due = [app_id for app_id, at_ms in self._wakes.items() if at_ms <= now_ms]
+        due = sorted(app_id for app_id, at_ms in self._wakes.items() if at_ms <= now_ms)
         decisions: list[Decision] = []
         for app_id in due:
             decisions += self._converge(app_id, now_ms)

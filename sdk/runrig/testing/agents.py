@@ -21,6 +21,8 @@ from runrig_agent.core.memory_checkpoint import MemoryCheckpoint
 from runrig_agent.core.policy import Policy
 from runrig_agent.core.task import TaskEnded
 
+RECOVERY_TAKES = 5
+"""How much longer a runtime looks for earlier tasks than it launches one."""
 KINDS = (RuntimeKind.DOCKER, RuntimeKind.PROCESS)
 
 
@@ -324,7 +326,7 @@ class SimulatedAgent:
     def _recover(self, command: do.RecoverTasks) -> None:
         self._asked[command.kind] = command
         if self.launch_s:
-            self._world.after(self._delay(), lambda: self._recovered(command))
+            self._world.after(RECOVERY_TAKES * self._delay(), lambda: self._recovered(command))
         else:
             self._recovered(command)
 

@@ -22,6 +22,7 @@ from runrig.offers import (
     StreamRefused,
     Subscribe,
     Suppress,
+    TasksUpdated,
     Teardown,
     UpdateDemand,
     UpdateFramework,
@@ -44,7 +45,7 @@ class Weather:
     is_ordered: bool = True
     """Whether an envelope waits for those sent before it."""
     echo: float = 0.0
-    """The share of envelopes of clients, and to agents, in which something old is said again."""
+    """The share of envelopes in which something old is said again; to schedulers only updates of tasks."""
     stale: float = 0.0
     """The share of envelopes of masters ahead of which one of an earlier epoch comes, as from a master that froze."""
 
@@ -106,6 +107,11 @@ class Codec(Protocol):
 
     def decode(self, kind: Kind, is_up: bool, data: bytes) -> tuple[list[Any], list[Any]]:
         """Return what was said, and what the reader answers to what it cannot read."""
+
+
+def _is_numbered(item: object) -> bool:
+    """Say whether it is news by whose number a scheduler can tell that it is old."""
+    return isinstance(item, TasksUpdated) and all(update.number for update in item.updates)
 
 
 class _End:
@@ -199,6 +205,12 @@ class Network:
                     for number, epoch, items in held:
                         self._arrive_at(self._world.now, stream, way, number, epoch, items)
 
+    def speak_of_old(self) -> None:
+        """Send to each client something of an earlier epoch, in its name, where there is any."""
+        for stream in list(self.streams.values()):
+            if stream.is_server_open:
+                self._speak_of_old(stream)
+
     def break_stream(self, stream: Stream) -> None:
         """Break a connection: both sides notice."""
         self._end_client(stream, "the connection broke", must_tell=True)
@@ -281,24 +293,24 @@ class Network:
             return
         if self.weather.echo:
             self._echo(stream, way)
-        if self.weather.stale and not way.is_up:
+        if self.weather.stale and not way.is_up and self._chance.random() < self.weather.stale:
             self._speak_of_old(stream)
         items, way.outbox = tuple(way.outbox), []
         self._transmit(stream, way, items)
 
     def _echo(self, stream: Stream, way: Way) -> None:
         """Say something old again, at times: nobody may take it for new (rule 20)."""
-        if not way.is_up and stream.kind is Kind.SCHEDULER:
-            return
+        is_news = not way.is_up and stream.kind is Kind.SCHEDULER
         if way.old and self._chance.random() < self.weather.echo:
             way.outbox.append(self._chance.choice(way.old))
-        way.old.extend(item for item in way.outbox[:3] if not isinstance(item, _NOT_TO_BE_SAID_AGAIN))
+        new = (item for item in way.outbox[:3] if not isinstance(item, _NOT_TO_BE_SAID_AGAIN))
+        way.old.extend(item for item in new if not is_news or _is_numbered(item))
         del way.old[:-20]
 
     def _speak_of_old(self, stream: Stream) -> None:
         """Send what a master of an earlier epoch has said, in its name: nobody may heed it."""
         epochs = [past for past in self._past.get(stream.client.name, ()) if past[0] < stream.server.epoch]
-        if epochs and self._chance.random() < self.weather.stale:
+        if epochs:
             epoch, items = self._chance.choice(epochs)
             self._transmit(stream, stream.down, items, epoch)
 

@@ -39,6 +39,7 @@ MUTANTS = (
         name="a kill that comes before its launch is forgotten",
         old="                self._tombstones.bury(key, None, now)\n",
         new="                pass\n",
+        within=10,
         equivalent="a master kills only what it has launched on the same stream before, and streams keep their order; "
         "the agent's own tests have kills that come first",
     ),
@@ -61,6 +62,7 @@ MUTANTS = (
     ),
     _ends(
         name="a kill is forgotten when the agent restarts",
+        within=150,
         old="        self._effects.keep(PutEnding(task.key, ending))\n",
         new="",
     ),

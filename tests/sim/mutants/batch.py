@@ -38,6 +38,7 @@ MUTANTS = (
     ),
     _run(
         name="the number of the next attempt is not durable",
+        within=150,
         old="        self._set_retry(progress)\n        return [self._put(progress, IndexState.RETRYING)]\n",
         new="        self._set_retry(progress)\n        return []\n",
     ),
@@ -53,6 +54,7 @@ MUTANTS = (
     ),
     _verdict(
         name="a task that was killed counts as a success",
+        within=150,
         old="    if state is TaskState.TASK_FINISHED:\n",
         new="    if state in (TaskState.TASK_FINISHED, TaskState.TASK_KILLED):\n",
     ),
@@ -73,6 +75,7 @@ MUTANTS = (
     ),
     _run(
         name="unreachable attempts are never replaced",
+        within=150,
         old="        if now < progress.unreachable_since + self._limits.unreachable_grace_s:\n            return []\n",
         new="        if now > 0:\n            return []\n",
     ),

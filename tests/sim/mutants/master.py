@@ -138,6 +138,7 @@ MUTANTS = (
     ),
     _agents(
         name="a framework is not told that its tasks are reachable again",
+        within=150,
         old="        _tell_returned(cluster, task)\n\n\ndef _tell_returned(",
         new="        pass\n\n\ndef _tell_returned(",
     ),
@@ -163,6 +164,7 @@ MUTANTS = (
     ),
     _agents(
         name="an agent that was marked gone is taken back",
+        within=150,
         old="    if agent.presence is Presence.GONE:\n        text = ",
         new="    if agent.presence is Presence.GONE and agent.is_deactivated:\n        text = ",
     ),
@@ -222,6 +224,7 @@ MUTANTS = (
     ),
     _frameworks(
         name="offers of an overtaken scheduler stand",
+        within=150,
         old="        framework.stream = None\n    _release_offers(cluster, framework)\n\n\ndef _release_offers",
         new="        framework.stream = None\n\n\ndef _release_offers",
     ),

@@ -19,13 +19,14 @@ MUTANTS = (
         old="    return min(max(0, counts.wanted - counts.new), max(0, _room(counts, capacity)))\n",
         new="    return min(max(0, counts.wanted - counts.new - 1), max(0, _room(counts, capacity)))\n",
     ),
-    _rollout(
-        name="one instance too many is started",
-        old="    return min(max(0, counts.wanted - counts.new), max(0, _room(counts, capacity)))\n",
-        new="    return max(0, counts.wanted - counts.new + (counts.new < counts.wanted))\n",
+    _converge(
+        name="one instance too many is wanted",
+        old="        wanted=definition.app.instances,\n",
+        new="        wanted=definition.app.instances + 1,\n",
     ),
     _rollout(
         name="instances that are stopping are replaced before they have ended",
+        within=150,
         old=" - counts.old_not_ready - counts.stopping\n",
         new=" - counts.old_not_ready\n",
     ),
@@ -84,6 +85,7 @@ MUTANTS = (
         name="a task that was given up and is back runs on",
         old="        return [Stop(view.task_id)]\n",
         new="        return []\n",
+        within=10,
         equivalent="the SDK keeps the record of a task that is being stopped and repeats the kill until it has ended; "
         "a task without a record never reaches the logic",
     ),
@@ -91,6 +93,7 @@ MUTANTS = (
         name="what was being stopped is not stopped again after a restart",
         old="            elif each.is_stopping:\n                decisions.append(Stop(each.task_id))\n",
         new="            elif each.is_stopping:\n                pass\n",
+        within=10,
         equivalent="the SDK stops whatever it has launched and the logic does not ask for again",
     ),
 )

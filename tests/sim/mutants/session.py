@@ -62,11 +62,13 @@ MUTANTS = (
     ),
     _scheduler(
         name="lost launches are never noticed",
+        within=150,
         old="            update = _never_launched(update, now)\n",
         new="            return\n",
     ),
     _scheduler(
         name="kills are not repeated",
+        within=150,
         old="        self._turn.calls.extend(Kill(record.task_id, record.grace_ms) for record in stopping)\n",
         new="",
     ),
@@ -74,6 +76,7 @@ MUTANTS = (
         name="that a task is to stop is not written",
         old="        record.grace_ms = decision.grace_ms\n        self._put(record)\n",
         new="        record.grace_ms = decision.grace_ms\n",
+        within=10,
         equivalent="at a restart the SDK stops whatever its logic does not ask for again",
     ),
     _scheduler(
@@ -104,6 +107,7 @@ MUTANTS = (
     ),
     _scheduler(
         name="a want that is given up is launched all the same",
+        within=150,
         old="        if self.waiting.pop(decision.task_id, None) is not None:\n            return\n",
         new="        if decision.task_id in self.waiting:\n            return\n",
     ),
@@ -127,6 +131,8 @@ MUTANTS = (
         old="        if event.stream != self._stream or not self._is_open:\n            return []\n"
         "        if event.epoch",
         new="        if event.epoch",
+        within=10,
+        equivalent="edges deliver nothing of a stream once they have told that it is closed",
     ),
     _session(
         name="each connection has the same session number",

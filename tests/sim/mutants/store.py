@@ -53,6 +53,7 @@ MUTANTS = (
     ),
     _records(
         name="weights of roles are not read again",
+        within=150,
         old="        return RoleRecord(Role(role.role), role.weight_millis)\n",
         new="        return RoleRecord(Role(role.role), 1000)\n",
     ),

@@ -1,0 +1,103 @@
+"""What every simulation goes through once all is well, so that no rare storm is needed for it.
+
+All processes restart and hear what was said long ago; the leader's host goes out without a word; something is wanted
+while something else fits nowhere; agents are lost, and come back when their framework is no more.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from runrig.ids import FrameworkId
+from runrig_master.core.events import TeardownAsked
+from runrig_service.core.questions import ChangeApps, RemoveApp, ShowApp
+from tests.master.core.books import check_books
+from tests.sim.workload import Act
+
+if TYPE_CHECKING:
+    from tests.sim.run import Simulation
+
+RECOVERED_S = 20.0
+"""Until agents that were started again have found their tasks, registered, and done what they then were told."""
+SILENT_S = 130.0
+"""Until all have left a master of which they hear nothing, and are with the next."""
+UNREACHABLE_S = 85.0
+"""Until agents are given up, and what ran there runs elsewhere."""
+PROMPT_S = 8.0
+"""Until a task runs that was wanted now: two waits of the runtime and some more."""
+
+
+def restart_all(simulation: Simulation) -> None:
+    """Restart what there is, and let it hear what was said long ago: nothing that runs may be disturbed."""
+    cluster, users = simulation.cluster, simulation.users
+    simulation.check_all_is_well()
+    running, starts = set(cluster.running), len(cluster.starts)
+    for framework in (users.service, users.batch):
+        framework.restart()
+    for agent in cluster.all_agents.values():
+        if agent.name not in simulation.storm.gone | simulation.storm.lost:
+            agent.restart()
+    cluster.advance(RECOVERED_S)
+    users.repeat()
+    for agent in cluster.all_agents.values():
+        agent.repeat_launch()
+    for master in cluster.masters.values():
+        master.kill()
+    cluster.masters["master-2"].start()
+    cluster.advance(RECOVERED_S)
+    cluster.network.speak_of_old()
+    cluster.advance(RECOVERED_S)
+    _lose_master(simulation, "master-2", "master-1")
+    simulation.check_all_is_well()
+    assert set(cluster.running) == running, "restarts have ended tasks"
+    assert len(cluster.starts) == starts, "restarts have started tasks"
+
+
+def _lose_master(simulation: Simulation, lost: str, next_one: str) -> None:
+    """Cut the power of the leader's host: nobody is told that its streams are no more."""
+    cluster = simulation.cluster
+    for name in (*cluster.all_agents, *cluster.frameworks):
+        cluster.network.cut(name, lost)
+        cluster.network.cut(lost, name)
+    cluster.masters[lost].kill()
+    cluster.masters[next_one].start()
+    cluster.advance(SILENT_S)
+
+
+def want_promptly(simulation: Simulation) -> None:
+    """Want something while something else fits nowhere: it must not wait for that."""
+    service, cluster = simulation.users.service, simulation.cluster
+    for app in ({"id": "/huge", "cpus": 99}, {"id": "/prompt", "cpus": 0.1}):
+        service.ask(ChangeApps(({"cmd": "serve", "mem": 32, "instances": 1, **app},), str(app["id"])))
+        cluster.advance(PROMPT_S)
+    prompt = service.ask(ShowApp("/prompt"))
+    assert isinstance(prompt, dict)
+    assert prompt["tasksRunning"] == 1, f"what fits was not launched within {PROMPT_S:g} s"
+    for name in ("/huge", "/prompt"):
+        service.ask(RemoveApp(name))
+    cluster.advance(PROMPT_S)
+
+
+def lose_agents_and_leave(simulation: Simulation) -> None:
+    """Lose agents, let tasks end of which nobody hears, remove a framework, and bring the agents back."""
+    cluster, users = simulation.cluster, simulation.users
+    users.do(Act(0.0, ("job", "late", 6)))
+    cluster.advance(3.0)
+    mine = [task for task in cluster.truth.running() if task.key[0] == "service"]
+    late = [task for task in cluster.truth.running() if task.key[0] == "batch"]
+    hosts = [host for tasks in (mine, late) for host in list(dict.fromkeys(task.agent_id for task in tasks))[:2]]
+    users.service.freeze()
+    if mine:
+        cluster.agent(mine[0].agent_id).end_task(mine[0].key)
+    cluster.advance(1.0)
+    for host in hosts:
+        cluster.agent(host).kill()
+    cluster.advance(UNREACHABLE_S)
+    check_books(cluster.master.cluster)
+    cluster.leader.ask(lambda question: TeardownAsked(question, FrameworkId("service")))
+    cluster.advance(1.0)
+    for host in hosts:
+        cluster.agent(host).start()
+    cluster.advance(RECOVERED_S)
+    left = [task.key for task in cluster.truth.running() if task.key[0] == "service"]
+    assert not left, f"{left[0]} runs on, and its framework was removed"
