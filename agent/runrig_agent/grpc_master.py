@@ -115,4 +115,6 @@ def _full_task(task: LaunchableTask) -> LaunchableTask:
     try:
         return task_from_wire(task.body)
     except InvalidInput as error:
-        return UnreadableTask(task.task_id, task.name, task.resources, task.labels, str(error))
+        return UnreadableTask(
+            task.task_id, task.name, task.resources, task.labels, str(error), task.terms, task.volume_ids
+        )

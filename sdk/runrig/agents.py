@@ -10,8 +10,18 @@ from dataclasses import dataclass, replace
 from runrig.errors import InvalidInput, shortened
 from runrig.ids import AgentId, FrameworkId, Role, TaskId, checked_role
 from runrig.offers import LaunchableTask, StreamRefused
+from runrig.reservations import MAX_RESERVATIONS, Reservation, checked_reservation
 from runrig.resources import Resources, checked_resources
-from runrig.tasks import MAX_TEXT, Reason, RuntimeKind, StatusUpdate, checked_labels
+from runrig.tasks import (
+    MAX_TEXT,
+    NO_TERMS,
+    Reason,
+    RuntimeKind,
+    StatusUpdate,
+    Terms,
+    checked_labels,
+    checked_terms,
+)
 
 MAX_MESSAGE = 4_096
 """Characters kept of what an update says to people."""
@@ -29,6 +39,8 @@ class AgentInfo:
     attributes: tuple[tuple[str, str], ...] = ()
     runtimes: tuple[RuntimeKind, ...] = (RuntimeKind.PROCESS,)
     version: str = ""
+    reservations: tuple[Reservation, ...] = ()
+    """Those of its own flags; they are part of `resources`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +54,8 @@ class TaskReport:
     resources: Resources
     labels: tuple[tuple[str, str], ...]
     status: StatusUpdate
+    terms: Terms = NO_TERMS
+    volume_ids: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +86,14 @@ class TaskNotHere:
     task_id: TaskId
 
 
-Report = Register | StatusUpdate | AgentChanged | TaskNotHere
+@dataclass(frozen=True, slots=True)
+class VolumeDestroyed:
+    """The data of a persistent volume is gone, or never was."""
+
+    volume_id: str
+
+
+Report = Register | StatusUpdate | AgentChanged | TaskNotHere | VolumeDestroyed
 
 
 def checked_report(report: Report) -> Report:
@@ -88,7 +109,7 @@ def checked_report(report: Report) -> Report:
             return replace(report, tasks=_checked_tasks(report.tasks))
         case AgentChanged():
             _check_agent(report.agent)
-        case TaskNotHere():
+        case TaskNotHere() | VolumeDestroyed():
             pass
     return report
 
@@ -99,6 +120,25 @@ def _check_agent(agent: AgentInfo) -> None:
         _check_text(f"agent.{name}", getattr(agent, name))
     if len(set(agent.runtimes)) < len(agent.runtimes):
         raise InvalidInput("agent.runtimes", agent.runtimes, "each once")
+    checked_static("agent.reservations", agent.reservations, agent.resources)
+
+
+def checked_static(field: str, reservations: tuple[Reservation, ...], resources: Resources) -> None:
+    """Raise InvalidInput naming `field` unless an agent with `resources` can hold these, each for itself."""
+    if len(reservations) > MAX_RESERVATIONS:
+        raise InvalidInput(field, len(reservations), f"at most {MAX_RESERVATIONS}")
+    seen: set[str] = set()
+    left = resources
+    for reservation in reservations:
+        checked_reservation(field, reservation)
+        if reservation.reservation_id in seen:
+            raise InvalidInput(f"{field}.reservation_id", reservation.reservation_id, "each once")
+        seen.add(reservation.reservation_id)
+        if not left.contains(reservation.resources):
+            raise InvalidInput(
+                f"{field} {reservation.reservation_id}", str(reservation.resources), f"what is left: {left}"
+            )
+        left = left - reservation.resources
 
 
 def _checked_tasks(tasks: tuple[TaskReport, ...]) -> tuple[TaskReport, ...]:
@@ -107,6 +147,7 @@ def _checked_tasks(tasks: tuple[TaskReport, ...]) -> tuple[TaskReport, ...]:
         field = f"register.task {task.task_id}"
         checked_role(f"{field}.role", task.role)
         checked_task_texts(field, task.name, task.labels)
+        checked_terms(f"{field}.terms", task.terms)
     used = Resources(
         sum(task.resources.cpu_millis for task in tasks),
         sum(task.resources.mem_mib for task in tasks),
@@ -184,4 +225,11 @@ class ShutdownFramework:
     framework_id: FrameworkId
 
 
-Order = Registered | Launch | KillTask | AcknowledgeUpdate | ShutdownFramework | StreamRefused
+@dataclass(frozen=True, slots=True)
+class DestroyAgentVolume:
+    """Delete the data of a persistent volume; repeated at each registration until VolumeDestroyed."""
+
+    volume_id: str
+
+
+Order = Registered | Launch | KillTask | AcknowledgeUpdate | ShutdownFramework | StreamRefused | DestroyAgentVolume

@@ -8,8 +8,8 @@ from enum import IntEnum
 from runrig.constraints import Constraint, checked_constraint
 from runrig.errors import InvalidInput
 from runrig.ids import checked_id
-from runrig.resources import Resources, checked_resources
-from runrig.tasks import MAX_LIST, MAX_MILLISECONDS
+from runrig.resources import MAX_PORT, Resources, checked_resources
+from runrig.tasks import MAX_LIST, RuntimeKind, Terms, checked_terms
 
 MAX_COUNT = 1_000_000
 """Tasks of one demand: as many as a cluster may run."""
@@ -25,7 +25,11 @@ class Placement(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Demand:
-    """`count` tasks of one shape; demands of one `gang_id` start all or not at all."""
+    """`count` tasks of one shape; demands of one `gang_id` start all or not at all.
+
+    `port_count` is any so many ports; particular ones stand in `resources`. `group` says with whose tasks
+    (`runrig.tasks.Terms.group`) UNIQUE, GROUP_BY and MAX_PER count. `runtime` ANY: whatever the agent has.
+    """
 
     demand_id: str
     resources: Resources
@@ -35,6 +39,9 @@ class Demand:
     priority: int = 0
     gang_id: str = ""
     expected_duration_ms: int = 0
+    port_count: int = 0
+    group: str = ""
+    runtime: RuntimeKind = RuntimeKind.ANY
 
 
 def checked_demand(field: str, demand: Demand) -> Demand:
@@ -50,8 +57,8 @@ def checked_demand(field: str, demand: Demand) -> Demand:
         raise InvalidInput(f"{field}.constraints", len(demand.constraints), f"at most {MAX_LIST}")
     for number, constraint in enumerate(demand.constraints):
         checked_constraint(f"{field}.constraints[{number}]", constraint)
-    if demand.gang_id:
-        checked_id(f"{field}.gang_id", demand.gang_id)
-    if not 0 <= demand.expected_duration_ms <= MAX_MILLISECONDS:
-        raise InvalidInput(f"{field}.expected_duration_ms", demand.expected_duration_ms, f"0 to {MAX_MILLISECONDS}")
+    if not 0 <= demand.port_count <= MAX_PORT:
+        raise InvalidInput(f"{field}.port_count", demand.port_count, f"0 to {MAX_PORT}")
+    terms = Terms("", demand.group, demand.priority, demand.gang_id, demand.expected_duration_ms)
+    checked_terms(field, terms)
     return demand

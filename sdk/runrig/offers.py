@@ -12,8 +12,9 @@ from typing import Protocol
 from runrig.demand import Demand
 from runrig.errors import InvalidInput
 from runrig.ids import AgentId, FrameworkId, OfferId, Role, TaskId
+from runrig.reservations import PersistentVolume, Reservation, Unavailability
 from runrig.resources import Resources
-from runrig.tasks import RuntimeKind, StatusUpdate
+from runrig.tasks import RuntimeKind, StatusUpdate, Terms
 
 DEFAULT_REFUSE_MS = 5_000
 MAX_REFUSE_MS = 365 * 86_400_000
@@ -23,7 +24,12 @@ MAX_REASON_LENGTH = 255
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """Resources of one agent, for one role, held for one framework until it is answered or ends (rule 1)."""
+    """Resources of one agent, for one role, held for one framework until it is answered or ends (rule 1).
+
+    It is of one `reservation`, with the persistent volumes there that no task uses, or of what is not reserved. Offers
+    with one `gang_id` are a set, to be accepted by one atomic Accept. Of an optimistic offer the resources may stand in
+    offers of others as well: the first Accept has them.
+    """
 
     offer_id: OfferId
     agent_id: AgentId
@@ -34,6 +40,10 @@ class Offer:
     gang_id: str = ""
     agent_address: str = ""
     runtimes: tuple[RuntimeKind, ...] = ()
+    reservation: Reservation | None = None
+    volumes: tuple[PersistentVolume, ...] = ()
+    unavailability: Unavailability | None = None
+    is_optimistic: bool = False
 
     def attribute(self, name: str) -> str | None:
         """Return the first value of an attribute; `hostname` is one, too."""
@@ -61,6 +71,8 @@ class FrameworkInfo:
     principal: str = ""
     labels: tuple[tuple[str, str], ...] = ()
     web_url: str = ""
+    takes_gpus: bool = False
+    """Offers without demand have gpus, too: they are scarce, and kept for those who ask."""
 
 
 class LaunchableTask(Protocol):
@@ -74,6 +86,10 @@ class LaunchableTask(Protocol):
     def resources(self) -> Resources: ...
     @property
     def labels(self) -> tuple[tuple[str, str], ...]: ...
+    @property
+    def terms(self) -> Terms: ...
+    @property
+    def volume_ids(self) -> tuple[str, ...]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,12 +101,63 @@ class LaunchTasks:
 
 
 @dataclass(frozen=True, slots=True)
+class Reserve:
+    """Keep resources of the group's offers for a role: theirs or one below it.
+
+    They are taken out of the reservation `source_id`, which keeps the rest, or with none out of what is not reserved.
+    Later operations of the group find the new reservation. What becomes of it is told in OperationsDone, unless
+    `operation_id` is empty.
+    """
+
+    reservation: Reservation
+    source_id: str = ""
+    operation_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Unreserve:
+    """Give a reservation of the group's offers back, whole; it must have no volume and no task."""
+
+    reservation_id: str
+    operation_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CreateVolume:
+    """Make a persistent volume on the disk of a reservation of the group's offers."""
+
+    volume: PersistentVolume
+    operation_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class DestroyVolume:
+    """Delete a persistent volume of the group's offers with its data."""
+
+    volume_id: str
+    operation_id: str = ""
+
+
+Operation = LaunchTasks | Reserve | Unreserve | CreateVolume | DestroyVolume
+
+
+@dataclass(frozen=True, slots=True)
 class LaunchGroup:
     """Operations, in order, on offers of one agent (rule 2)."""
 
     agent_id: AgentId
     offer_ids: tuple[OfferId, ...]
-    operations: tuple[LaunchTasks, ...]
+    operations: tuple[Operation, ...]
+
+    @property
+    def launches(self) -> tuple[LaunchTasks, ...]:
+        """Return the operations that launch something."""
+        return tuple(operation for operation in self.operations if isinstance(operation, LaunchTasks))
+
+    @property
+    def tasks(self) -> tuple[LaunchableTask, ...]:
+        """Return all that it launches."""
+        return tuple(task for operation in self.launches for task in operation.tasks)
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,6 +260,15 @@ class Teardown:
     """End the framework: its tasks are killed and its id is never admitted again."""
 
 
+@dataclass(frozen=True, slots=True)
+class AnswerInverseOffer:
+    """Say what the framework means to do about an inverse offer, for people who ask; its deadline stands."""
+
+    inverse_offer_id: str
+    is_accepted: bool
+    reason: str = ""
+
+
 Call = (
     Subscribe
     | Accept
@@ -205,6 +281,7 @@ Call = (
     | UpdateDemand
     | UpdateFramework
     | Teardown
+    | AnswerInverseOffer
 )
 
 
@@ -234,6 +311,11 @@ class RescindReason(IntEnum):
     AGENT_CHANGED = 3
     AGENT_DEACTIVATED = 4
     FRAMEWORK_CHANGED = 5
+    QUOTA_CHANGED = 6
+    DEMANDED = 7
+    CONFLICT = 8
+    RESERVATION_CHANGED = 9
+    GANG_BROKEN = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -301,7 +383,75 @@ class CallRefused:
     message: str
 
 
-News = Subscribed | OffersMade | OffersRescinded | TasksUpdated | TasksRecovering | StreamRefused | CallRefused
+@dataclass(frozen=True, slots=True)
+class OperationResult:
+    """What became of one operation; `message` says why it was refused."""
+
+    operation_id: str
+    agent_id: AgentId
+    is_done: bool
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class OperationsDone:
+    """What became of operations other than launches; what is done is durable."""
+
+    results: tuple[OperationResult, ...]
+
+
+class InverseOfferReason(IntEnum):
+    """Why resources are asked back."""
+
+    DRAIN = 1
+    MAINTENANCE = 2
+    PREEMPTION = 3
+
+
+@dataclass(frozen=True, slots=True)
+class InverseOffer:
+    """The master asks for resources back.
+
+    The framework ends these tasks in its own way until the deadline, or others on the same agent that free as much;
+    after it they are killed. `deadline_unix_ms` 0: the master kills nothing.
+    """
+
+    inverse_offer_id: str
+    reason: InverseOfferReason
+    agent_id: AgentId
+    hostname: str
+    task_ids: tuple[TaskId, ...]
+    resources: Resources
+    deadline_unix_ms: int = 0
+    unavailability: Unavailability | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class InverseOffersMade:
+    """Resources are asked back."""
+
+    inverse_offers: tuple[InverseOffer, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class InverseOffersEnded:
+    """These are done with: met, called off, or past their deadline."""
+
+    inverse_offer_ids: tuple[str, ...]
+
+
+News = (
+    Subscribed
+    | OffersMade
+    | OffersRescinded
+    | TasksUpdated
+    | TasksRecovering
+    | StreamRefused
+    | CallRefused
+    | OperationsDone
+    | InverseOffersMade
+    | InverseOffersEnded
+)
 
 
 def checked_filter(field: str, filter_: Filter) -> Filter:

@@ -27,6 +27,8 @@ from runrig.offers import (
     Decline,
     Filter,
     FrameworkInfo,
+    InverseOffersEnded,
+    InverseOffersMade,
     Kill,
     LaunchGroup,
     LaunchTasks,
@@ -34,6 +36,7 @@ from runrig.offers import (
     Offer,
     OffersMade,
     OffersRescinded,
+    OperationsDone,
     Reconcile,
     Revive,
     StreamRefused,
@@ -229,6 +232,8 @@ class Scheduler:
                 self._tell(news, now)
             case TasksRecovering() | StreamRefused():
                 pass
+            case OperationsDone() | InverseOffersMade() | InverseOffersEnded():
+                self._tell(news, now)
 
     def _subscribed(self, news: Subscribed, now: float) -> None:
         self.session.framework = replace(self.session.framework, framework_id=news.framework_id)

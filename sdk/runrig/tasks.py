@@ -56,6 +56,7 @@ class Reason(IntEnum):
     ATOMIC_ACCEPT_REFUSED = 5
     AGENT_DISCONNECTED = 6
     LAUNCH_LOST = 7
+    OFFER_CONFLICT = 8
     AGENT_UNREACHABLE = 10
     AGENT_RETURNED = 11
     AGENT_GONE = 12
@@ -74,6 +75,8 @@ class Reason(IntEnum):
     TASK_GROUP_ENDED = 28
     STATUS_UNAVAILABLE = 29
     HOST_REBOOTED = 30
+    PREEMPTED = 31
+    AGENT_DRAINED = 32
     IMAGE_UNAVAILABLE = 40
     RUNTIME_UNAVAILABLE = 41
     START_FAILED = 42
@@ -94,6 +97,7 @@ CLUSTER_REASONS = frozenset(
         Reason.TASK_GROUP_REFUSED,
         Reason.AGENT_DISCONNECTED,
         Reason.LAUNCH_LOST,
+        Reason.OFFER_CONFLICT,
         Reason.AGENT_UNREACHABLE,
         Reason.AGENT_RETURNED,
         Reason.AGENT_GONE,
@@ -101,6 +105,8 @@ CLUSTER_REASONS = frozenset(
         Reason.AGENT_REFUSED,
         Reason.STATUS_UNAVAILABLE,
         Reason.HOST_REBOOTED,
+        Reason.PREEMPTED,
+        Reason.AGENT_DRAINED,
         Reason.RUNTIME_UNAVAILABLE,
         Reason.PORT_IN_USE,
         Reason.DISK_FULL,
@@ -161,11 +167,12 @@ class Port:
 
 @dataclass(frozen=True, slots=True)
 class Volume:
-    """A directory of the host, within the agent's allow-list, seen by the task."""
+    """A directory seen by the task: of the host, within the allow-list, or the persistent volume `volume_id`."""
 
     host_path: str
     container_path: str
     read_only: bool = False
+    volume_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,6 +227,25 @@ class HealthCheck:
 
 
 @dataclass(frozen=True, slots=True)
+class Terms:
+    """What the master schedules a task by, beside its resources.
+
+    `reservation_id` names the reservation among its offers that it runs in; empty: in what is not reserved. Tasks of
+    one `group` are counted together by UNIQUE, GROUP_BY and MAX_PER; those of one gang are preempted all or none.
+    `expected_duration_ms` is how long it promises to run, 0 unknown: a short promise lets it run where a gang waits.
+    """
+
+    reservation_id: str = ""
+    group: str = ""
+    priority: int = 0
+    gang_id: str = ""
+    expected_duration_ms: int = 0
+
+
+NO_TERMS = Terms()
+
+
+@dataclass(frozen=True, slots=True)
 class TaskSpec:
     """One run of a command or container, ready to launch.
 
@@ -244,6 +270,12 @@ class TaskSpec:
     max_run_ms: int = 0
     health_checks: tuple[HealthCheck, ...] = ()
     data: bytes = b""
+    terms: Terms = NO_TERMS
+
+    @property
+    def volume_ids(self) -> tuple[str, ...]:
+        """Return the persistent volumes that it uses."""
+        return tuple(volume.volume_id for volume in self.volumes if volume.volume_id)
 
     @property
     def runtime_kind(self) -> RuntimeKind:
@@ -282,6 +314,7 @@ MAX_ENV = 1024
 MAX_ENV_BYTES = 256 * 1024
 MAX_DATA_BYTES = 64 * 1024
 MAX_LIST = 256
+MAX_PRIORITY = 1_000_000
 MAX_MILLISECONDS = 10 * 365 * 86_400_000
 
 
@@ -313,6 +346,7 @@ def checked_task(task: TaskSpec, field: str = "task") -> TaskSpec:
     _check_command(field, task)
     _check_ports(field, task)
     _check_times(field, task)
+    checked_terms(f"{field}.terms", task.terms)
     for number, check in enumerate(task.health_checks):
         checked_health_check(f"{field}.health_checks[{number}]", check, len(task.ports))
     return task
@@ -359,6 +393,21 @@ def _check_ports(field: str, task: TaskSpec) -> None:
         if (port.host_port, port.protocol) in seen:
             raise InvalidInput(f"{where}.host_port", port.host_port, "each port once")
         seen.add((port.host_port, port.protocol))
+
+
+def checked_terms(field: str, terms: Terms) -> Terms:
+    """Return `terms` if a task can run on them; raise InvalidInput naming `field`."""
+    for name, value in (("reservation_id", terms.reservation_id), ("gang_id", terms.gang_id)):
+        problem = id_problem(value) if value else None
+        if problem is not None:
+            raise InvalidInput(f"{field}.{name}", value, problem)
+    if len(terms.group) > MAX_TEXT:
+        raise InvalidInput(f"{field}.group", terms.group, f"at most {MAX_TEXT} characters")
+    if not -MAX_PRIORITY <= terms.priority <= MAX_PRIORITY:
+        raise InvalidInput(f"{field}.priority", terms.priority, f"{-MAX_PRIORITY} to {MAX_PRIORITY}")
+    if not 0 <= terms.expected_duration_ms <= MAX_MILLISECONDS:
+        raise InvalidInput(f"{field}.expected_duration_ms", terms.expected_duration_ms, f"0 to {MAX_MILLISECONDS}")
+    return terms
 
 
 def _check_times(field: str, task: TaskSpec) -> None:

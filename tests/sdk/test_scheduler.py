@@ -195,7 +195,7 @@ def test_any_number_of_wants_that_fit_nowhere_keep_none_behind_them_from_running
     commands = turn(scheduler, OffersMade((offer("o1"),)))
 
     [accept] = [call for call in calls(commands) if isinstance(call, Accept)]
-    assert [spec.task_id for launch in accept.groups for op in launch.operations for spec in op.tasks] == ["small"]
+    assert [spec.task_id for launch in accept.groups for spec in launch.tasks] == ["small"]
 
 
 def test_a_want_that_cannot_be_launched_is_told_as_an_error_and_costs_nothing_more() -> None:

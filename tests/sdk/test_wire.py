@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TypeVar
 
 import pytest
@@ -34,6 +35,7 @@ from runrig.constraints import Constraint, Operator
 from runrig.demand import Demand, Placement
 from runrig.errors import InvalidInput, ProtocolError
 from runrig.ids import AgentId, FrameworkId, OfferId, Role, TaskId
+from runrig.reservations import PersistentVolume, Reservation, Unavailability
 from runrig.resources import MAX_AMOUNT, Resources, single_ports
 from runrig.tasks import (
     CheckKind,
@@ -50,6 +52,7 @@ from runrig.tasks import (
     StatusUpdate,
     TaskSpec,
     TaskState,
+    Terms,
     Volume,
 )
 from runrig.v1 import agent_pb2, scheduler_pb2, tasks_pb2
@@ -116,6 +119,10 @@ checks = (
     )
     | st.builds(HealthCheck, st.just(CheckKind.TCP), port=ports, port_index=ports)
 )
+terms = st.builds(Terms, text, text, st.integers(-(2**31), 2**31 - 1), text, huge)
+reservations = st.builds(Reservation, text, roles, resources, pairs, text, flags)
+volumes = st.builds(PersistentVolume, text, text, huge)
+unavailabilities = st.builds(Unavailability, huge, huge)
 specs = st.builds(
     TaskSpec,
     task_ids,
@@ -127,22 +134,35 @@ specs = st.builds(
     st.builds(Command, many(text), text, pairs, text, text),
     st.none() | st.builds(Container, text, flags, st.sampled_from(NetworkMode), text, flags, pairs),
     many(st.builds(Port, ports, ports, text, st.sampled_from(["tcp", "udp"]))),
-    many(st.builds(Volume, text, text, flags)),
+    many(st.builds(Volume, text, text, flags, text)),
     many(st.builds(Fetch, text, text, flags, flags, text)),
     st.none() | milliseconds,
     milliseconds,
     many(checks),
     st.binary(max_size=9),
+    terms,
 )
 infos = st.builds(
-    agents.AgentInfo, agent_ids, ids, resources, text, text, named, many(st.sampled_from(RuntimeKind)), text
+    agents.AgentInfo,
+    agent_ids,
+    ids,
+    resources,
+    text,
+    text,
+    named,
+    many(st.sampled_from(RuntimeKind)),
+    text,
+    many(reservations.map(lambda item: replace(item, is_static=True))),
 )
-task_reports = st.builds(agents.TaskReport, framework_ids, task_ids, text, roles, resources, pairs, updates)
+task_reports = st.builds(
+    agents.TaskReport, framework_ids, task_ids, text, roles, resources, pairs, updates, terms, many(ids)
+)
 reports = (
     updates
     | st.builds(agents.Register, infos, huge, huge, many(task_reports))
     | st.builds(agents.AgentChanged, infos)
     | st.builds(agents.TaskNotHere, framework_ids, task_ids)
+    | st.builds(agents.VolumeDestroyed, ids)
 )
 refusals = st.builds(offers.StreamRefused, st.sampled_from(offers.RefusalCode), text, text)
 orders = (
@@ -157,12 +177,20 @@ orders = (
     | st.builds(agents.AcknowledgeUpdate, framework_ids, task_ids, huge)
     | st.builds(agents.ShutdownFramework, framework_ids)
     | st.builds(agents.Registered, text, huge, huge)
+    | st.builds(agents.DestroyAgentVolume, ids)
     | refusals
 )
 refusal_times = st.integers(0, offers.MAX_REFUSE_MS)
 filters = st.builds(offers.Filter, refusal_times, text)
-frameworks = st.builds(offers.FrameworkInfo, text, many(roles), framework_ids, huge, text, pairs, text)
-operations = st.builds(offers.LaunchTasks, many(specs), flags)
+frameworks = st.builds(offers.FrameworkInfo, text, many(roles), framework_ids, huge, text, pairs, text, flags)
+launches = st.builds(offers.LaunchTasks, many(specs), flags)
+operations = (
+    launches
+    | st.builds(offers.Reserve, reservations, text, text)
+    | st.builds(offers.Unreserve, text, text)
+    | st.builds(offers.CreateVolume, volumes, text)
+    | st.builds(offers.DestroyVolume, text, text)
+)
 groups = st.builds(offers.LaunchGroup, agent_ids, many(offer_ids), many(operations))
 receipts = st.builds(offers.Acknowledgement, task_ids, agent_ids, huge)
 references = st.builds(offers.TaskReference, task_ids, agent_ids)
@@ -176,6 +204,9 @@ demands = st.builds(
     st.integers(-(2**31), 2**31 - 1),
     text,
     huge,
+    natural,
+    text,
+    st.sampled_from(RuntimeKind),
 )
 calls = (
     st.builds(offers.Subscribe, frameworks, huge, many(roles), flags)
@@ -189,10 +220,36 @@ calls = (
     | st.builds(offers.UpdateDemand, roles, many(demands))
     | st.builds(offers.UpdateFramework, frameworks)
     | st.builds(offers.Teardown)
+    | st.builds(offers.AnswerInverseOffer, text, flags, text)
 )
 made = st.builds(
-    offers.Offer, offer_ids, agent_ids, text, roles, resources, pairs, text, text, many(st.sampled_from(RuntimeKind))
+    offers.Offer,
+    offer_ids,
+    agent_ids,
+    text,
+    roles,
+    resources,
+    pairs,
+    text,
+    text,
+    many(st.sampled_from(RuntimeKind)),
+    st.none() | reservations,
+    many(volumes),
+    st.none() | unavailabilities,
+    flags,
 )
+inverse_offers = st.builds(
+    offers.InverseOffer,
+    text,
+    st.sampled_from(offers.InverseOfferReason),
+    agent_ids,
+    text,
+    many(task_ids),
+    resources,
+    huge,
+    st.none() | unavailabilities,
+)
+results = st.builds(offers.OperationResult, text, agent_ids, flags, text)
 news = (
     st.builds(offers.Subscribed, framework_ids, text, huge, huge, huge)
     | st.builds(offers.OffersMade, many(made))
@@ -201,6 +258,9 @@ news = (
     | st.builds(offers.TasksRecovering, many(references))
     | refusals
     | st.builds(offers.CallRefused, text, text)
+    | st.builds(offers.OperationsDone, many(results))
+    | st.builds(offers.InverseOffersMade, many(inverse_offers))
+    | st.builds(offers.InverseOffersEnded, many(text))
 )
 
 
@@ -324,6 +384,12 @@ def test_orders_come_back(order: agents.Order) -> None:
     assert back == order
 
 
+def _with_full_tasks(operation: offers.Operation) -> offers.Operation:
+    if isinstance(operation, offers.LaunchTasks):
+        return offers.LaunchTasks(read_tasks(operation.tasks), operation.is_group)
+    return operation
+
+
 @settings(max_examples=300)
 @given(calls)
 def test_calls_come_back(call: offers.Call) -> None:
@@ -335,7 +401,7 @@ def test_calls_come_back(call: offers.Call) -> None:
                 offers.LaunchGroup(
                     group.agent_id,
                     group.offer_ids,
-                    tuple(offers.LaunchTasks(read_tasks(item.tasks), item.is_group) for item in group.operations),
+                    tuple(_with_full_tasks(item) for item in group.operations),
                 )
                 for group in back.groups
             ),

@@ -49,9 +49,8 @@ class FrameworkPromises:
         match call:
             case Accept(groups):
                 for group in groups:
-                    for operation in group.operations:
-                        for task in operation.tasks:
-                            self._check_intent(task.task_id)
+                    for task in group.tasks:
+                        self._check_intent(task.task_id)
             case Kill(task_id):
                 self._check_kill(task_id)
             case Acknowledge(receipts):

@@ -101,8 +101,7 @@ class MasterPromises:
             case Kill(task_id):
                 self._kill_asked(master, (framework, task_id))
             case Accept(groups, is_atomic) if is_atomic:
-                operations = [operation for group in groups for operation in group.operations]
-                atomic = tuple((framework, task.task_id) for operation in operations for task in operation.tasks)
+                atomic = tuple((framework, task.task_id) for group in groups for task in group.tasks)
                 self._leaderships[master.name].atomic = atomic
             case Acknowledge(receipts):
                 for receipt in receipts:

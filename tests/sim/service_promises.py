@@ -33,8 +33,7 @@ class ServicePromises:
     def _says(self, call: Call) -> None:
         match call:
             case Accept(groups):
-                operations = [operation for group in groups for operation in group.operations]
-                for task in (task for operation in operations for task in operation.tasks):
+                for task in (task for group in groups for task in group.tasks):
                     self._check_launch(task.task_id)
             case Acknowledge(receipts):
                 self._running |= {receipt.task_id for receipt in receipts} & self._heard_running

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from runrig.errors import InvalidInput
 from runrig.ids import TaskId
 from runrig.resources import Resources, ports_contain, ports_text
-from runrig.tasks import Reason, RuntimeKind, TaskSpec, TaskState, Volume, checked_task
+from runrig.tasks import NO_TERMS, Reason, RuntimeKind, TaskSpec, TaskState, Terms, Volume, checked_task
 from runrig_agent.core.account import Account
 
 
@@ -21,6 +21,8 @@ class UnreadableTask:
     resources: Resources
     labels: tuple[tuple[str, str], ...]
     problem: str
+    terms: Terms = NO_TERMS
+    volume_ids: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from runrig.agents import (
     AcknowledgeUpdate,
     AgentChanged,
     AgentInfo,
+    DestroyAgentVolume,
     KillTask,
     Launch,
     Order,
@@ -27,6 +28,7 @@ from runrig.agents import (
     Registered,
     ShutdownFramework,
     TaskNotHere,
+    VolumeDestroyed,
 )
 from runrig.offers import RefusalCode, StreamRefused
 from runrig.tasks import Reason, TaskState
@@ -217,6 +219,8 @@ class AgentCore:
             case ShutdownFramework(framework_id):
                 for task in [task for task in self._tasks.values() if task.key[0] == framework_id]:
                     self._ends.forget(task, now)
+            case DestroyAgentVolume(volume_id):
+                self._effects.tell(VolumeDestroyed(volume_id))
             case StreamRefused():
                 self._link.refused(order)
                 self._heed_refusal(now)

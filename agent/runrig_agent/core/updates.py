@@ -97,7 +97,16 @@ class Updates:
     def report(self, task: Task) -> TaskReport:
         """Return what registration says of a task."""
         spec = task.spec
-        return TaskReport(*task.key, spec.name, task.role, spec.resources, spec.labels, self._status(task))
+        return TaskReport(
+            *task.key,
+            spec.name,
+            task.role,
+            spec.resources,
+            spec.labels,
+            self._status(task),
+            spec.terms,
+            spec.volume_ids,
+        )
 
     def _status(self, task: Task) -> StatusUpdate:
         """Return the latest update; before the first, one without a number: the task is being staged."""

@@ -35,7 +35,7 @@ class _Plan:
 
     @property
     def tasks(self) -> list[LaunchableTask]:
-        return [task for operation in self.group.operations for task in operation.tasks]
+        return list(self.group.tasks)
 
     @property
     def agent(self) -> Agent:
@@ -116,7 +116,7 @@ def _judge(cluster: Cluster, framework: Framework, plan: _Plan, used_ids: set[Ta
     left = NOTHING
     for offer in plan.offers:
         left = left + offer.resources
-    for operation in plan.group.operations:
+    for operation in plan.group.launches:
         good: list[LaunchableTask] = []
         refused: list[tuple[LaunchableTask, Reason, str]] = []
         remaining = left

@@ -13,12 +13,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import assert_never
 
-from runrig.agents import AgentChanged, Register, TaskNotHere
+from runrig.agents import AgentChanged, Register, TaskNotHere, VolumeDestroyed
 from runrig.errors import Conflict, InvalidInput, NotFound, RunrigError
 from runrig.ids import FrameworkId, checked_role
 from runrig.offers import (
     Accept,
     Acknowledge,
+    AnswerInverseOffer,
     Call,
     CallRefused,
     Decline,
@@ -174,6 +175,8 @@ class Master:
                 agents.changed(self.cluster, agent, report)
             case TaskNotHere():
                 statuses.not_here(self.cluster, agent, report, now)
+            case VolumeDestroyed():
+                pass
             case _:
                 assert_never(report)
 
@@ -226,6 +229,8 @@ class Master:
                 frameworks.update(cluster, framework, call)
             case Teardown():
                 frameworks.remove(cluster, framework, "the framework asked for its own removal")
+            case AnswerInverseOffer():
+                pass
             case Subscribe():
                 raise AssertionError("handled before")
             case _:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from runrig import agents, offers
 from runrig._wire.common import (
     attributes_from_wire,
     attributes_to_wire,
     enum_from_wire,
+    fill_reservation,
     labels_from_wire,
     labels_to_wire,
+    reservation_from_wire,
     resources_from_wire,
     resources_to_wire,
 )
@@ -17,15 +21,18 @@ from runrig._wire.tasks import (
     REASONS,
     ForwardedTask,
     fill_launchable,
+    fill_terms,
     fill_update,
     grace_from_wire,
+    terms_from_wire,
     update_from_wire,
     update_to_wire,
 )
 from runrig.errors import InvalidInput, ProtocolError
 from runrig.ids import AgentId, FrameworkId, Role, TaskId, checked_id
+from runrig.reservations import MAX_RESERVATIONS
 from runrig.resources import checked_resources
-from runrig.tasks import MAX_LIST, Reason, RuntimeKind, StatusUpdate, checked_labels
+from runrig.tasks import MAX_LIST, NO_TERMS, Reason, RuntimeKind, StatusUpdate, checked_labels
 from runrig.v1 import agent_pb2
 
 MAX_ATTRIBUTE_CHARACTERS = 16_384
@@ -33,7 +40,7 @@ MAX_ATTRIBUTE_CHARACTERS = 16_384
 
 def agent_to_wire(agent: agents.AgentInfo) -> agent_pb2.AgentInfo:
     """Build the message of an agent."""
-    return agent_pb2.AgentInfo(
+    message = agent_pb2.AgentInfo(
         agent_id=agent.agent_id,
         hostname=agent.hostname,
         address=agent.address,
@@ -43,6 +50,9 @@ def agent_to_wire(agent: agents.AgentInfo) -> agent_pb2.AgentInfo:
         runtimes=[kind.value for kind in agent.runtimes],  # type: ignore[misc]
         version=agent.version,
     )
+    for reservation in agent.reservations:
+        fill_reservation(message.reservations.add(), reservation)
+    return message
 
 
 def agent_from_wire(message: agent_pb2.AgentInfo) -> agents.AgentInfo:
@@ -62,6 +72,10 @@ def agent_from_wire(message: agent_pb2.AgentInfo) -> agents.AgentInfo:
         attributes=_checked_attributes(attributes_from_wire(message.attributes)),
         runtimes=tuple(enum_from_wire(RuntimeKind, "agent.runtimes", item) for item in message.runtimes),
         version=message.version,
+        reservations=tuple(
+            replace(reservation_from_wire(item), is_static=True)
+            for item in message.reservations[: MAX_RESERVATIONS + 1]  # enough to see that they are too many
+        ),
     )
 
 
@@ -89,6 +103,8 @@ def add_report(envelope: agent_pb2.AgentServiceConnectRequest, report: agents.Re
         case agents.TaskNotHere():
             message.task_unknown.framework_id = report.framework_id
             message.task_unknown.task_id = report.task_id
+        case agents.VolumeDestroyed():
+            message.volume_destroyed.volume_id = report.volume_id
     return message.ByteSize()
 
 
@@ -110,8 +126,10 @@ def report_from_wire(message: agent_pb2.AgentReport) -> agents.Report:
             return agents.TaskNotHere(
                 FrameworkId(message.task_unknown.framework_id), TaskId(message.task_unknown.task_id)
             )
+        case "volume_destroyed":
+            return agents.VolumeDestroyed(checked_id("volume_destroyed.volume_id", message.volume_destroyed.volume_id))
         case _:
-            raise InvalidInput("report", "unset", "register, update, changed, task_unknown")
+            raise InvalidInput("report", "unset", "register, update, changed, task_unknown, volume_destroyed")
 
 
 def add_order(envelope: agent_pb2.AgentServiceConnectResponse, order: agents.Order) -> int:
@@ -139,6 +157,8 @@ def add_order(envelope: agent_pb2.AgentServiceConnectResponse, order: agents.Ord
             message.registered.heartbeat_ms = order.heartbeat_ms
         case offers.StreamRefused():
             fill_refusal(message.refusal, order)
+        case agents.DestroyAgentVolume():
+            message.destroy_volume.volume_id = order.volume_id
     return message.ByteSize()
 
 
@@ -185,12 +205,14 @@ def order_from_wire(message: agent_pb2.AgentCommand) -> agents.Order:
             )
         case "refusal":
             return refusal_from_wire(message.refusal)
+        case "destroy_volume":
+            return agents.DestroyAgentVolume(checked_id("destroy_volume.volume_id", message.destroy_volume.volume_id))
         case _:
             raise ProtocolError("the master sent a command that this version does not know; upgrade the agent")
 
 
 def _task_report_to_wire(report: agents.TaskReport) -> agent_pb2.TaskReport:
-    return agent_pb2.TaskReport(
+    message = agent_pb2.TaskReport(
         framework_id=report.framework_id,
         task_id=report.task_id,
         name=report.name,
@@ -198,7 +220,11 @@ def _task_report_to_wire(report: agents.TaskReport) -> agent_pb2.TaskReport:
         resources=resources_to_wire(report.resources),
         labels=labels_to_wire(report.labels),
         status=update_to_wire(report.status),
+        volume_ids=report.volume_ids,
     )
+    if report.terms != NO_TERMS:
+        fill_terms(message.terms, report.terms)
+    return message
 
 
 def _task_report_from_wire(message: agent_pb2.TaskReport) -> agents.TaskReport:
@@ -211,4 +237,6 @@ def _task_report_from_wire(message: agent_pb2.TaskReport) -> agents.TaskReport:
         checked_resources(f"{field}.resources", resources_from_wire(message.resources)),
         labels_from_wire(message.labels[: MAX_LIST + 1]),  # enough to see that they are too many
         update_from_wire(message.status),
+        terms_from_wire(message.terms) if message.HasField("terms") else NO_TERMS,
+        tuple(message.volume_ids[: MAX_LIST + 1]),
     )

@@ -7,10 +7,14 @@ from collections.abc import Iterable
 from runrig import offers
 from runrig._wire.common import (
     enum_from_wire,
+    fill_reservation,
+    fill_volume,
     labels_from_wire,
     labels_to_wire,
+    reservation_from_wire,
     resources_from_wire,
     resources_to_wire,
+    volume_from_wire,
 )
 from runrig._wire.tasks import ForwardedTask, fill_launchable, grace_from_wire
 from runrig.constraints import Constraint, Operator
@@ -18,6 +22,7 @@ from runrig.demand import Demand, Placement
 from runrig.errors import InvalidInput
 from runrig.ids import AgentId, FrameworkId, OfferId, Role, TaskId, checked_id
 from runrig.resources import checked_resources
+from runrig.tasks import RuntimeKind
 from runrig.v1 import scheduler_pb2
 
 
@@ -56,11 +61,16 @@ def add_call(envelope: scheduler_pb2.SchedulerServiceConnectRequest, call: offer
                 message.reconcile.tasks.add(task_id=task.task_id, agent_id=task.agent_id)
         case offers.UpdateDemand():
             message.update_demand.role = call.role
-            message.update_demand.demands.extend(_demand_to_wire(demand) for demand in call.demands)
+            message.update_demand.demands.extend(demand_to_wire(demand) for demand in call.demands)
         case offers.UpdateFramework():
             message.update_framework.framework.CopyFrom(framework_to_wire(call.framework))
         case offers.Teardown():
             message.teardown.SetInParent()
+        case offers.AnswerInverseOffer():
+            message.answer_inverse_offer.SetInParent()
+            message.answer_inverse_offer.inverse_offer_id = call.inverse_offer_id
+            message.answer_inverse_offer.is_accepted = call.is_accepted
+            message.answer_inverse_offer.reason = call.reason
     return message.ByteSize()
 
 
@@ -104,6 +114,12 @@ def call_from_wire(message: scheduler_pb2.SchedulerCall) -> offers.Call:
             return offers.UpdateFramework(framework_from_wire(message.update_framework.framework))
         case "teardown":
             return offers.Teardown()
+        case "answer_inverse_offer":
+            answer = message.answer_inverse_offer
+            if len(answer.reason) > offers.MAX_REASON_LENGTH:
+                allowed = f"at most {offers.MAX_REASON_LENGTH} characters"
+                raise InvalidInput("answer_inverse_offer.reason", answer.reason, allowed)
+            return offers.AnswerInverseOffer(answer.inverse_offer_id, answer.is_accepted, answer.reason)
         case _:
             raise InvalidInput("call", "unset", "subscribe, accept, decline, revive, suppress, kill, …")
 
@@ -118,6 +134,7 @@ def framework_to_wire(framework: offers.FrameworkInfo) -> scheduler_pb2.Framewor
         principal=framework.principal,
         labels=labels_to_wire(framework.labels),
         web_url=framework.web_url,
+        takes_gpus=framework.takes_gpus,
     )
 
 
@@ -131,6 +148,7 @@ def framework_from_wire(message: scheduler_pb2.FrameworkInfo) -> offers.Framewor
         principal=message.principal,
         labels=labels_from_wire(message.labels),
         web_url=message.web_url,
+        takes_gpus=message.takes_gpus,
     )
 
 
@@ -149,11 +167,33 @@ def _accept_to_wire(accept: offers.Accept, message: scheduler_pb2.Accept) -> Non
     for group in accept.groups:
         target = message.groups.add(agent_id=group.agent_id, offer_ids=group.offer_ids)
         for operation in group.operations:
-            item = target.operations.add()
-            launch = item.launch_task_group if operation.is_group else item.launch
+            _fill_operation(target.operations.add(), operation)
+
+
+def _fill_operation(message: scheduler_pb2.Operation, operation: offers.Operation) -> None:
+    match operation:
+        case offers.LaunchTasks():
+            launch = message.launch_task_group if operation.is_group else message.launch
             launch.SetInParent()
             for task in operation.tasks:
                 fill_launchable(launch.tasks.add(), task)
+        case offers.Reserve():
+            message.reserve.SetInParent()
+            message.reserve.operation_id = operation.operation_id
+            fill_reservation(message.reserve.reservation, operation.reservation)
+            message.reserve.from_reservation_id = operation.source_id
+        case offers.Unreserve():
+            message.unreserve.SetInParent()
+            message.unreserve.operation_id = operation.operation_id
+            message.unreserve.reservation_id = operation.reservation_id
+        case offers.CreateVolume():
+            message.create_volume.SetInParent()
+            message.create_volume.operation_id = operation.operation_id
+            fill_volume(message.create_volume.volume, operation.volume)
+        case offers.DestroyVolume():
+            message.destroy_volume.SetInParent()
+            message.destroy_volume.operation_id = operation.operation_id
+            message.destroy_volume.volume_id = operation.volume_id
 
 
 def _accept_from_wire(message: scheduler_pb2.Accept) -> offers.Accept:
@@ -171,14 +211,27 @@ def _accept_from_wire(message: scheduler_pb2.Accept) -> offers.Accept:
     )
 
 
-def _operation_from_wire(message: scheduler_pb2.Operation) -> offers.LaunchTasks:
+def _operation_from_wire(message: scheduler_pb2.Operation) -> offers.Operation:
     match message.WhichOneof("operation"):
         case "launch":
             return offers.LaunchTasks(tuple(ForwardedTask(task) for task in message.launch.tasks))
         case "launch_task_group":
             return offers.LaunchTasks(tuple(ForwardedTask(task) for task in message.launch_task_group.tasks), True)
+        case "reserve":
+            operation = message.reserve
+            return offers.Reserve(
+                reservation_from_wire(operation.reservation), operation.from_reservation_id, operation.operation_id
+            )
+        case "unreserve":
+            return offers.Unreserve(message.unreserve.reservation_id, message.unreserve.operation_id)
+        case "create_volume":
+            created = message.create_volume
+            return offers.CreateVolume(volume_from_wire(created.volume), created.operation_id)
+        case "destroy_volume":
+            return offers.DestroyVolume(message.destroy_volume.volume_id, message.destroy_volume.operation_id)
         case _:
-            raise InvalidInput("accept.operation", "unset", "launch, launch_task_group")
+            allowed = "launch, launch_task_group, reserve, unreserve, create_volume, destroy_volume"
+            raise InvalidInput("accept.operation", "unset", allowed)
 
 
 def _filter_to_wire(filter_: offers.Filter, message: scheduler_pb2.Filter) -> None:
@@ -191,7 +244,7 @@ def _filter_from_wire(field: str, message: scheduler_pb2.Filter) -> offers.Filte
     return offers.checked_filter(field, offers.Filter(refuse_ms, message.reason))
 
 
-def _demand_to_wire(demand: Demand) -> scheduler_pb2.Demand:
+def demand_to_wire(demand: Demand) -> scheduler_pb2.Demand:
     message = scheduler_pb2.Demand(
         demand_id=demand.demand_id,
         resources=resources_to_wire(demand.resources),
@@ -200,6 +253,9 @@ def _demand_to_wire(demand: Demand) -> scheduler_pb2.Demand:
         priority=demand.priority,
         gang_id=demand.gang_id,
         expected_duration_ms=demand.expected_duration_ms,
+        port_count=demand.port_count,
+        group=demand.group,
+        runtime=demand.runtime.value,  # type: ignore[arg-type]
     )
     for constraint in demand.constraints:
         message.constraints.add(
@@ -224,6 +280,9 @@ def _demand_from_wire(message: scheduler_pb2.Demand) -> Demand:
         priority=message.priority,
         gang_id=message.gang_id,
         expected_duration_ms=message.expected_duration_ms,
+        port_count=message.port_count,
+        group=message.group,
+        runtime=enum_from_wire(RuntimeKind, f"{field}.runtime", message.runtime),
     )
 
 

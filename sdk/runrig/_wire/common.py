@@ -7,7 +7,10 @@ from enum import IntEnum
 from typing import TypeVar
 
 from runrig.errors import InvalidInput
+from runrig.ids import Role
+from runrig.reservations import PersistentVolume, Reservation, Unavailability
 from runrig.resources import MAX_CUSTOM, MAX_PORT_RANGES, Resources
+from runrig.tasks import MAX_LIST
 from runrig.v1 import resources_pb2
 
 E = TypeVar("E", bound=IntEnum)
@@ -46,6 +49,52 @@ def resources_from_wire(message: resources_pb2.Resources) -> Resources:
         tuple((item.begin, item.end) for item in message.ports[: MAX_PORT_RANGES + 1]) if message.ports else (),
         tuple((item.name, item.amount_millis) for item in message.custom[: MAX_CUSTOM + 1]) if message.custom else (),
     )
+
+
+def fill_reservation(message: resources_pb2.Reservation, reservation: Reservation) -> None:
+    """Write a reservation into its message."""
+    message.reservation_id = reservation.reservation_id
+    message.role = reservation.role
+    fill_resources(message.resources, reservation.resources)
+    message.labels.extend(labels_to_wire(reservation.labels))
+    message.principal = reservation.principal
+    message.is_static = reservation.is_static
+
+
+def reservation_from_wire(message: resources_pb2.Reservation) -> Reservation:
+    """Read a reservation, unchecked."""
+    return Reservation(
+        message.reservation_id,
+        Role(message.role),
+        resources_from_wire(message.resources),
+        labels_from_wire(message.labels[: MAX_LIST + 1]),  # enough to see that they are too many
+        message.principal,
+        message.is_static,
+    )
+
+
+def fill_volume(message: resources_pb2.PersistentVolume, volume: PersistentVolume) -> None:
+    """Write a persistent volume into its message."""
+    message.volume_id = volume.volume_id
+    message.reservation_id = volume.reservation_id
+    message.disk_mib = volume.disk_mib
+
+
+def volume_from_wire(message: resources_pb2.PersistentVolume) -> PersistentVolume:
+    """Read a persistent volume, unchecked."""
+    return PersistentVolume(message.volume_id, message.reservation_id, message.disk_mib)
+
+
+def fill_unavailability(message: resources_pb2.Unavailability, unavailability: Unavailability) -> None:
+    """Write an unavailability into its message, present even when it says nothing."""
+    message.SetInParent()
+    message.start_unix_ms = unavailability.start_unix_ms
+    message.duration_ms = unavailability.duration_ms
+
+
+def unavailability_from_wire(message: resources_pb2.Unavailability) -> Unavailability:
+    """Read an unavailability, unchecked."""
+    return Unavailability(message.start_unix_ms, message.duration_ms)
 
 
 def labels_to_wire(labels: Pairs) -> list[resources_pb2.Label]:

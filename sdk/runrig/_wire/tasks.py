@@ -16,6 +16,7 @@ from runrig.ids import AgentId, FrameworkId, TaskId
 from runrig.offers import LaunchableTask
 from runrig.tasks import (
     MAX_LIST,
+    NO_TERMS,
     CheckKind,
     Command,
     Container,
@@ -30,6 +31,7 @@ from runrig.tasks import (
     StatusUpdate,
     TaskSpec,
     TaskState,
+    Terms,
     Volume,
 )
 from runrig.v1 import tasks_pb2
@@ -38,7 +40,7 @@ from runrig.v1 import tasks_pb2
 class ForwardedTask:
     """A task on its way through the master: what the master reads, and the received message itself."""
 
-    __slots__ = ("body", "labels", "name", "resources", "task_id")
+    __slots__ = ("body", "labels", "name", "resources", "task_id", "terms", "volume_ids")
 
     def __init__(self, body: tasks_pb2.TaskSpec) -> None:
         self.body = body
@@ -46,6 +48,22 @@ class ForwardedTask:
         self.name = body.name
         self.resources = resources_from_wire(body.resources)
         self.labels = labels_from_wire(body.labels[: MAX_LIST + 1])  # enough to see that they are too many
+        self.terms = terms_from_wire(body.terms) if body.HasField("terms") else NO_TERMS
+        self.volume_ids = tuple(item.volume_id for item in body.volumes if item.volume_id)
+
+
+def terms_from_wire(message: tasks_pb2.TaskTerms) -> Terms:
+    """Read a task's terms, unchecked."""
+    return Terms(message.reservation_id, message.group, message.priority, message.gang_id, message.expected_duration_ms)
+
+
+def fill_terms(message: tasks_pb2.TaskTerms, terms: Terms) -> None:
+    """Write a task's terms into their message."""
+    message.reservation_id = terms.reservation_id
+    message.group = terms.group
+    message.priority = terms.priority
+    message.gang_id = terms.gang_id
+    message.expected_duration_ms = terms.expected_duration_ms
 
 
 def fill_launchable(message: tasks_pb2.TaskSpec, task: LaunchableTask) -> None:
@@ -89,7 +107,10 @@ def _fill_task(message: tasks_pb2.TaskSpec, task: TaskSpec) -> None:
         )
     for volume in task.volumes:
         message.volumes.add(
-            host_path=volume.host_path, container_path=volume.container_path, read_only=volume.read_only
+            host_path=volume.host_path,
+            container_path=volume.container_path,
+            read_only=volume.read_only,
+            volume_id=volume.volume_id,
         )
     for item in task.fetch:
         message.fetch.add(
@@ -102,6 +123,8 @@ def _fill_task(message: tasks_pb2.TaskSpec, task: TaskSpec) -> None:
     if task.kill_grace_ms is not None:
         message.kill_policy.grace_ms = task.kill_grace_ms
     message.health_checks.extend(_check_to_wire(check) for check in task.health_checks)
+    if task.terms != NO_TERMS:
+        fill_terms(message.terms, task.terms)
 
 
 def task_from_wire(message: tasks_pb2.TaskSpec, field: str = "task") -> TaskSpec:
@@ -121,7 +144,9 @@ def task_from_wire(message: tasks_pb2.TaskSpec, field: str = "task") -> TaskSpec
         ports=tuple(
             Port(item.host_port, item.container_port, item.name, item.protocol or "tcp") for item in message.ports
         ),
-        volumes=tuple(Volume(item.host_path, item.container_path, item.read_only) for item in message.volumes),
+        volumes=tuple(
+            Volume(item.host_path, item.container_path, item.read_only, item.volume_id) for item in message.volumes
+        ),
         fetch=tuple(
             Fetch(item.uri, item.destination, item.executable, item.extract, item.sha256) for item in message.fetch
         ),
@@ -132,6 +157,7 @@ def task_from_wire(message: tasks_pb2.TaskSpec, field: str = "task") -> TaskSpec
             for number, item in enumerate(message.health_checks)
         ),
         data=message.data,
+        terms=terms_from_wire(message.terms) if message.HasField("terms") else NO_TERMS,
     )
 
 

@@ -42,10 +42,7 @@ def said_by(item: object) -> str:
         case OffersRescinded():
             return f"offers rescinded, {item.reason.name}"
         case Accept():
-            groups = (
-                f"{_some(task.task_id for each in group.operations for task in each.tasks)} on {group.agent_id}"
-                for group in item.groups
-            )
+            groups = (f"{_some(task.task_id for task in group.tasks)} on {group.agent_id}" for group in item.groups)
             return "launch " + _some(groups)
         case Launch():
             return "launch " + _some(task.task_id for task in item.tasks)

@@ -27,7 +27,7 @@ from runrig.v1 import scheduler_pb2 as runrig_dot_v1_dot_scheduler__pb2
 from runrig.v1 import tasks_pb2 as runrig_dot_v1_dot_tasks__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15runrig/v1/agent.proto\x12\trunrig.v1\x1a\x19runrig/v1/resources.proto\x1a\x19runrig/v1/scheduler.proto\x1a\x15runrig/v1/tasks.proto\"U\n\x1a\x41gentServiceConnectRequest\x12\x0e\n\x06number\x18\x01 \x01(\x04\x12\'\n\x07reports\x18\x02 \x03(\x0b\x32\x16.runrig.v1.AgentReport\"\xc4\x01\n\x0b\x41gentReport\x12\'\n\x08register\x18\x01 \x01(\x0b\x32\x13.runrig.v1.RegisterH\x00\x12)\n\x06update\x18\x02 \x01(\x0b\x32\x17.runrig.v1.StatusUpdateH\x00\x12\'\n\x07\x63hanged\x18\x03 \x01(\x0b\x32\x14.runrig.v1.AgentInfoH\x00\x12.\n\x0ctask_unknown\x18\x04 \x01(\x0b\x32\x16.runrig.v1.TaskUnknownH\x00\x42\x08\n\x06report\"g\n\x1b\x41gentServiceConnectResponse\x12\x0e\n\x06number\x18\x01 \x01(\x04\x12\r\n\x05\x65poch\x18\x02 \x01(\x04\x12)\n\x08\x63ommands\x18\x03 \x03(\x0b\x32\x17.runrig.v1.AgentCommand\"\xa8\x02\n\x0c\x41gentCommand\x12+\n\nregistered\x18\x01 \x01(\x0b\x32\x15.runrig.v1.RegisteredH\x00\x12#\n\x06launch\x18\x02 \x01(\x0b\x32\x11.runrig.v1.LaunchH\x00\x12#\n\x04kill\x18\x03 \x01(\x0b\x32\x13.runrig.v1.KillTaskH\x00\x12\x33\n\x0b\x61\x63knowledge\x18\x04 \x01(\x0b\x32\x1c.runrig.v1.AcknowledgeUpdateH\x00\x12:\n\x12shutdown_framework\x18\x05 \x01(\x0b\x32\x1c.runrig.v1.ShutdownFrameworkH\x00\x12%\n\x07refusal\x18\x06 \x01(\x0b\x32\x12.runrig.v1.RefusalH\x00\x42\t\n\x07\x63ommand\"\xe4\x01\n\tAgentInfo\x12\x10\n\x08\x61gent_id\x18\x01 \x01(\t\x12\x10\n\x08hostname\x18\x02 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x03 \x01(\t\x12\x14\n\x0chttp_address\x18\x04 \x01(\t\x12\'\n\tresources\x18\x05 \x01(\x0b\x32\x14.runrig.v1.Resources\x12(\n\nattributes\x18\x06 \x03(\x0b\x32\x14.runrig.v1.Attribute\x12(\n\x08runtimes\x18\x07 \x03(\x0e\x32\x16.runrig.v1.RuntimeKind\x12\x0f\n\x07version\x18\x08 \x01(\t\"u\n\x08Register\x12#\n\x05\x61gent\x18\x01 \x01(\x0b\x32\x14.runrig.v1.AgentInfo\x12\x0f\n\x07session\x18\x02 \x01(\x04\x12\r\n\x05\x65poch\x18\x03 \x01(\x04\x12$\n\x05tasks\x18\x04 \x03(\x0b\x32\x15.runrig.v1.TaskReport\"\xc3\x01\n\nTaskReport\x12\x14\n\x0c\x66ramework_id\x18\x01 \x01(\t\x12\x0f\n\x07task_id\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x0c\n\x04role\x18\x04 \x01(\t\x12\'\n\tresources\x18\x05 \x01(\x0b\x32\x14.runrig.v1.Resources\x12 \n\x06labels\x18\x06 \x03(\x0b\x32\x10.runrig.v1.Label\x12\'\n\x06status\x18\x07 \x01(\x0b\x32\x17.runrig.v1.StatusUpdate\"4\n\x0bTaskUnknown\x12\x14\n\x0c\x66ramework_id\x18\x01 \x01(\t\x12\x0f\n\x07task_id\x18\x02 \x01(\t\"R\n\nRegistered\x12\x12\n\ncluster_id\x18\x01 \x01(\t\x12\x1a\n\x12silence_timeout_ms\x18\x02 \x01(\x03\x12\x14\n\x0cheartbeat_ms\x18\x03 \x01(\x03\"\x7f\n\x06Launch\x12\x14\n\x0c\x66ramework_id\x18\x01 \x01(\t\x12\x16\n\x0e\x66ramework_name\x18\x02 \x01(\t\x12\x0c\n\x04role\x18\x03 \x01(\t\x12\"\n\x05tasks\x18\x04 \x03(\x0b\x32\x13.runrig.v1.TaskSpec\x12\x15\n\ris_task_group\x18\x05 \x01(\x08\"\x80\x01\n\x08KillTask\x12\x14\n\x0c\x66ramework_id\x18\x01 \x01(\t\x12\x0f\n\x07task_id\x18\x02 \x01(\t\x12*\n\x0bkill_policy\x18\x03 \x01(\x0b\x32\x15.runrig.v1.KillPolicy\x12!\n\x06reason\x18\x04 \x01(\x0e\x32\x11.runrig.v1.Reason\"J\n\x11\x41\x63knowledgeUpdate\x12\x14\n\x0c\x66ramework_id\x18\x01 \x01(\t\x12\x0f\n\x07task_id\x18\x02 \x01(\t\x12\x0e\n\x06number\x18\x03 \x01(\x04\")\n\x11ShutdownFramework\x12\x14\n\x0c\x66ramework_id\x18\x01 \x01(\t2l\n\x0c\x41gentService\x12\\\n\x07\x43onnect\x12%.runrig.v1.AgentServiceConnectRequest\x1a&.runrig.v1.AgentServiceConnectResponse(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15runrig/v1/agent.proto\x12\trunrig.v1\x1a\x19runrig/v1/resources.proto\x1a\x19runrig/v1/scheduler.proto\x1a\x15runrig/v1/tasks.proto\"U\n\x1a\x41gentServiceConnectRequest\x12\x0e\n\x06number\x18\x01 \x01(\x04\x12\'\n\x07reports\x18\x02 \x03(\x0b\x32\x16.runrig.v1.AgentReport\"\xfc\x01\n\x0b\x41gentReport\x12\'\n\x08register\x18\x01 \x01(\x0b\x32\x13.runrig.v1.RegisterH\x00\x12)\n\x06update\x18\x02 \x01(\x0b\x32\x17.runrig.v1.StatusUpdateH\x00\x12\'\n\x07\x63hanged\x18\x03 \x01(\x0b\x32\x14.runrig.v1.AgentInfoH\x00\x12.\n\x0ctask_unknown\x18\x04 \x01(\x0b\x32\x16.runrig.v1.TaskUnknownH\x00\x12\x36\n\x10volume_destroyed\x18\x05 \x01(\x0b\x32\x1a.runrig.v1.VolumeDestroyedH\x00\x42\x08\n\x06report\"g\n\x1b\x41gentServiceConnectResponse\x12\x0e\n\x06number\x18\x01 \x01(\x04\x12\r\n\x05\x65poch\x18\x02 \x01(\x04\x12)\n\x08\x63ommands\x18\x03 \x03(\x0b\x32\x17.runrig.v1.AgentCommand\"\xe1\x02\n\x0c\x41gentCommand\x12+\n\nregistered\x18\x01 \x01(\x0b\x32\x15.runrig.v1.RegisteredH\x00\x12#\n\x06launch\x18\x02 \x01(\x0b\x32\x11.runrig.v1.LaunchH\x00\x12#\n\x04kill\x18\x03 \x01(\x0b\x32\x13.runrig.v1.KillTaskH\x00\x12\x33\n\x0b\x61\x63knowledge\x18\x04 \x01(\x0b\x32\x1c.runrig.v1.AcknowledgeUpdateH\x00\x12:\n\x12shutdown_framework\x18\x05 \x01(\x0b\x32\x1c.runrig.v1.ShutdownFrameworkH\x00\x12%\n\x07refusal\x18\x06 \x01(\x0b\x32\x12.runrig.v1.RefusalH\x00\x12\x37\n\x0e\x64\x65stroy_volume\x18\x07 \x01(\x0b\x32\x1d.runrig.v1.DestroyAgentVolumeH\x00\x42\t\n\x07\x63ommand\"\x92\x02\n\tAgentInfo\x12\x10\n\x08\x61gent_id\x18\x01 \x01(\t\x12\x10\n\x08hostname\x18\x02 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x03 \x01(\t\x12\x14\n\x0chttp_address\x18\x04 \x01(\t\x12\'\n\tresources\x18\x05 \x01(\x0b\x32\x14.runrig.v1.Resources\x12(\n\nattributes\x18\x06 \x03(\x0b\x32\x14.runrig.v1.Attribute\x12(\n\x08runtimes\x18\x07 \x03(\x0e\x32\x16.runrig.v1.RuntimeKind\x12\x0f\n\x07version\x18\x08 \x01(\t\x12,\n\x0creservations\x18\t \x03(\x0b\x32\x16.runrig.v1.Reservation\"u\n\x08Register\x12#\n\x05\x61gent\x18\x01 \x01(\x0b\x32\x14.runrig.v1.AgentInfo\x12\x0f\n\x07session\x18\x02 \x01(\x04\x12\r\n\x05\x65poch\x18\x03 \x01(\x04\x12$\n\x05tasks\x18\x04 \x03(\x0b\x32\x15.runrig.v1.TaskReport\"\xfc\x01\n\nTaskReport\x12\x14\n\x0c\x66ramework_id\x18\x01 \x01(\t\x12\x0f\n\x07task_id\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x0c\n\x04role\x18\x04 \x01(\t\x12\'\n\tresources\x18\x05 \x01(\x0b\x32\x14.runrig.v1.Resources\x12 \n\x06labels\x18\x06 \x03(\x0b\x32\x10.runrig.v1.Label\x12\'\n\x06status\x18\x07 \x01(\x0b\x32\x17.runrig.v1.StatusUpdate\x12#\n\x05terms\x18\x08 \x01(\x0b\x32\x14.runrig.v1.TaskTerms\x12\x12\n\nvolume_ids\x18\t \x03(\t\"4\n\x0bTaskUnknown\x12\x14\n\x0c\x66ramework_id\x18\x01 \x01(\t\x12\x0f\n\x07task_id\x18\x02 \x01(\t\"R\n\nRegistered\x12\x12\n\ncluster_id\x18\x01 \x01(\t\x12\x1a\n\x12silence_timeout_ms\x18\x02 \x01(\x03\x12\x14\n\x0cheartbeat_ms\x18\x03 \x01(\x03\"\x7f\n\x06Launch\x12\x14\n\x0c\x66ramework_id\x18\x01 \x01(\t\x12\x16\n\x0e\x66ramework_name\x18\x02 \x01(\t\x12\x0c\n\x04role\x18\x03 \x01(\t\x12\"\n\x05tasks\x18\x04 \x03(\x0b\x32\x13.runrig.v1.TaskSpec\x12\x15\n\ris_task_group\x18\x05 \x01(\x08\"\x80\x01\n\x08KillTask\x12\x14\n\x0c\x66ramework_id\x18\x01 \x01(\t\x12\x0f\n\x07task_id\x18\x02 \x01(\t\x12*\n\x0bkill_policy\x18\x03 \x01(\x0b\x32\x15.runrig.v1.KillPolicy\x12!\n\x06reason\x18\x04 \x01(\x0e\x32\x11.runrig.v1.Reason\"J\n\x11\x41\x63knowledgeUpdate\x12\x14\n\x0c\x66ramework_id\x18\x01 \x01(\t\x12\x0f\n\x07task_id\x18\x02 \x01(\t\x12\x0e\n\x06number\x18\x03 \x01(\x04\"\'\n\x12\x44\x65stroyAgentVolume\x12\x11\n\tvolume_id\x18\x01 \x01(\t\"$\n\x0fVolumeDestroyed\x12\x11\n\tvolume_id\x18\x01 \x01(\t\")\n\x11ShutdownFramework\x12\x14\n\x0c\x66ramework_id\x18\x01 \x01(\t2l\n\x0c\x41gentService\x12\\\n\x07\x43onnect\x12%.runrig.v1.AgentServiceConnectRequest\x1a&.runrig.v1.AgentServiceConnectResponse(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,29 +37,33 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_AGENTSERVICECONNECTREQUEST']._serialized_start=113
   _globals['_AGENTSERVICECONNECTREQUEST']._serialized_end=198
   _globals['_AGENTREPORT']._serialized_start=201
-  _globals['_AGENTREPORT']._serialized_end=397
-  _globals['_AGENTSERVICECONNECTRESPONSE']._serialized_start=399
-  _globals['_AGENTSERVICECONNECTRESPONSE']._serialized_end=502
-  _globals['_AGENTCOMMAND']._serialized_start=505
-  _globals['_AGENTCOMMAND']._serialized_end=801
-  _globals['_AGENTINFO']._serialized_start=804
-  _globals['_AGENTINFO']._serialized_end=1032
-  _globals['_REGISTER']._serialized_start=1034
-  _globals['_REGISTER']._serialized_end=1151
-  _globals['_TASKREPORT']._serialized_start=1154
-  _globals['_TASKREPORT']._serialized_end=1349
-  _globals['_TASKUNKNOWN']._serialized_start=1351
-  _globals['_TASKUNKNOWN']._serialized_end=1403
-  _globals['_REGISTERED']._serialized_start=1405
-  _globals['_REGISTERED']._serialized_end=1487
-  _globals['_LAUNCH']._serialized_start=1489
-  _globals['_LAUNCH']._serialized_end=1616
-  _globals['_KILLTASK']._serialized_start=1619
-  _globals['_KILLTASK']._serialized_end=1747
-  _globals['_ACKNOWLEDGEUPDATE']._serialized_start=1749
-  _globals['_ACKNOWLEDGEUPDATE']._serialized_end=1823
-  _globals['_SHUTDOWNFRAMEWORK']._serialized_start=1825
-  _globals['_SHUTDOWNFRAMEWORK']._serialized_end=1866
-  _globals['_AGENTSERVICE']._serialized_start=1868
-  _globals['_AGENTSERVICE']._serialized_end=1976
+  _globals['_AGENTREPORT']._serialized_end=453
+  _globals['_AGENTSERVICECONNECTRESPONSE']._serialized_start=455
+  _globals['_AGENTSERVICECONNECTRESPONSE']._serialized_end=558
+  _globals['_AGENTCOMMAND']._serialized_start=561
+  _globals['_AGENTCOMMAND']._serialized_end=914
+  _globals['_AGENTINFO']._serialized_start=917
+  _globals['_AGENTINFO']._serialized_end=1191
+  _globals['_REGISTER']._serialized_start=1193
+  _globals['_REGISTER']._serialized_end=1310
+  _globals['_TASKREPORT']._serialized_start=1313
+  _globals['_TASKREPORT']._serialized_end=1565
+  _globals['_TASKUNKNOWN']._serialized_start=1567
+  _globals['_TASKUNKNOWN']._serialized_end=1619
+  _globals['_REGISTERED']._serialized_start=1621
+  _globals['_REGISTERED']._serialized_end=1703
+  _globals['_LAUNCH']._serialized_start=1705
+  _globals['_LAUNCH']._serialized_end=1832
+  _globals['_KILLTASK']._serialized_start=1835
+  _globals['_KILLTASK']._serialized_end=1963
+  _globals['_ACKNOWLEDGEUPDATE']._serialized_start=1965
+  _globals['_ACKNOWLEDGEUPDATE']._serialized_end=2039
+  _globals['_DESTROYAGENTVOLUME']._serialized_start=2041
+  _globals['_DESTROYAGENTVOLUME']._serialized_end=2080
+  _globals['_VOLUMEDESTROYED']._serialized_start=2082
+  _globals['_VOLUMEDESTROYED']._serialized_end=2118
+  _globals['_SHUTDOWNFRAMEWORK']._serialized_start=2120
+  _globals['_SHUTDOWNFRAMEWORK']._serialized_end=2161
+  _globals['_AGENTSERVICE']._serialized_start=2163
+  _globals['_AGENTSERVICE']._serialized_end=2271
 # @@protoc_insertion_point(module_scope)

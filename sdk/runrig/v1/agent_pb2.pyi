@@ -52,6 +52,7 @@ class AgentReport(_message.Message):
     UPDATE_FIELD_NUMBER: _builtins.int
     CHANGED_FIELD_NUMBER: _builtins.int
     TASK_UNKNOWN_FIELD_NUMBER: _builtins.int
+    VOLUME_DESTROYED_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def register(self) -> Global___Register: ...
     @_builtins.property
@@ -64,6 +65,8 @@ class AgentReport(_message.Message):
     def task_unknown(self) -> Global___TaskUnknown:
         """The agent has no such task; `launch` of it was never seen."""
 
+    @_builtins.property
+    def volume_destroyed(self) -> Global___VolumeDestroyed: ...
     def __init__(
         self,
         *,
@@ -71,12 +74,13 @@ class AgentReport(_message.Message):
         update: _tasks_pb2.StatusUpdate | None = ...,
         changed: Global___AgentInfo | None = ...,
         task_unknown: Global___TaskUnknown | None = ...,
+        volume_destroyed: Global___VolumeDestroyed | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["changed", b"changed", "register", b"register", "report", b"report", "task_unknown", b"task_unknown", "update", b"update"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["changed", b"changed", "register", b"register", "report", b"report", "task_unknown", b"task_unknown", "update", b"update", "volume_destroyed", b"volume_destroyed"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["changed", b"changed", "register", b"register", "report", b"report", "task_unknown", b"task_unknown", "update", b"update"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["changed", b"changed", "register", b"register", "report", b"report", "task_unknown", b"task_unknown", "update", b"update", "volume_destroyed", b"volume_destroyed"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_report: _TypeAlias = _typing.Literal["register", "update", "changed", "task_unknown"]  # noqa: Y015
+    _WhichOneofReturnType_report: _TypeAlias = _typing.Literal["register", "update", "changed", "task_unknown", "volume_destroyed"]  # noqa: Y015
     _WhichOneofArgType_report: _TypeAlias = _typing.Literal["report", b"report"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_report) -> _WhichOneofReturnType_report | None: ...
 
@@ -119,6 +123,7 @@ class AgentCommand(_message.Message):
     ACKNOWLEDGE_FIELD_NUMBER: _builtins.int
     SHUTDOWN_FRAMEWORK_FIELD_NUMBER: _builtins.int
     REFUSAL_FIELD_NUMBER: _builtins.int
+    DESTROY_VOLUME_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def registered(self) -> Global___Registered: ...
     @_builtins.property
@@ -131,6 +136,8 @@ class AgentCommand(_message.Message):
     def shutdown_framework(self) -> Global___ShutdownFramework: ...
     @_builtins.property
     def refusal(self) -> _scheduler_pb2.Refusal: ...
+    @_builtins.property
+    def destroy_volume(self) -> Global___DestroyAgentVolume: ...
     def __init__(
         self,
         *,
@@ -140,12 +147,13 @@ class AgentCommand(_message.Message):
         acknowledge: Global___AcknowledgeUpdate | None = ...,
         shutdown_framework: Global___ShutdownFramework | None = ...,
         refusal: _scheduler_pb2.Refusal | None = ...,
+        destroy_volume: Global___DestroyAgentVolume | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["acknowledge", b"acknowledge", "command", b"command", "kill", b"kill", "launch", b"launch", "refusal", b"refusal", "registered", b"registered", "shutdown_framework", b"shutdown_framework"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["acknowledge", b"acknowledge", "command", b"command", "destroy_volume", b"destroy_volume", "kill", b"kill", "launch", b"launch", "refusal", b"refusal", "registered", b"registered", "shutdown_framework", b"shutdown_framework"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledge", b"acknowledge", "command", b"command", "kill", b"kill", "launch", b"launch", "refusal", b"refusal", "registered", b"registered", "shutdown_framework", b"shutdown_framework"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledge", b"acknowledge", "command", b"command", "destroy_volume", b"destroy_volume", "kill", b"kill", "launch", b"launch", "refusal", b"refusal", "registered", b"registered", "shutdown_framework", b"shutdown_framework"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_command: _TypeAlias = _typing.Literal["registered", "launch", "kill", "acknowledge", "shutdown_framework", "refusal"]  # noqa: Y015
+    _WhichOneofReturnType_command: _TypeAlias = _typing.Literal["registered", "launch", "kill", "acknowledge", "shutdown_framework", "refusal", "destroy_volume"]  # noqa: Y015
     _WhichOneofArgType_command: _TypeAlias = _typing.Literal["command", b"command"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_command) -> _WhichOneofReturnType_command | None: ...
 
@@ -163,6 +171,7 @@ class AgentInfo(_message.Message):
     ATTRIBUTES_FIELD_NUMBER: _builtins.int
     RUNTIMES_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
+    RESERVATIONS_FIELD_NUMBER: _builtins.int
     agent_id: _builtins.str
     """Chosen by the agent at its first start and kept in its work directory."""
     hostname: _builtins.str
@@ -176,6 +185,10 @@ class AgentInfo(_message.Message):
     def attributes(self) -> _containers.RepeatedCompositeFieldContainer[_resources_pb2.Attribute]: ...
     @_builtins.property
     def runtimes(self) -> _containers.RepeatedScalarFieldContainer[_tasks_pb2.RuntimeKind.ValueType]: ...
+    @_builtins.property
+    def reservations(self) -> _containers.RepeatedCompositeFieldContainer[_resources_pb2.Reservation]:
+        """Those of its flags; they are part of `resources`."""
+
     def __init__(
         self,
         *,
@@ -187,10 +200,11 @@ class AgentInfo(_message.Message):
         attributes: _abc.Iterable[_resources_pb2.Attribute] | None = ...,
         runtimes: _abc.Iterable[_tasks_pb2.RuntimeKind.ValueType] | None = ...,
         version: _builtins.str = ...,
+        reservations: _abc.Iterable[_resources_pb2.Reservation] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["resources", b"resources"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "agent_id", b"agent_id", "attributes", b"attributes", "hostname", b"hostname", "http_address", b"http_address", "resources", b"resources", "runtimes", b"runtimes", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "agent_id", b"agent_id", "attributes", b"attributes", "hostname", b"hostname", "http_address", b"http_address", "reservations", b"reservations", "resources", b"resources", "runtimes", b"runtimes", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -241,6 +255,8 @@ class TaskReport(_message.Message):
     RESOURCES_FIELD_NUMBER: _builtins.int
     LABELS_FIELD_NUMBER: _builtins.int
     STATUS_FIELD_NUMBER: _builtins.int
+    TERMS_FIELD_NUMBER: _builtins.int
+    VOLUME_IDS_FIELD_NUMBER: _builtins.int
     framework_id: _builtins.str
     task_id: _builtins.str
     name: _builtins.str
@@ -253,6 +269,12 @@ class TaskReport(_message.Message):
     def status(self) -> _tasks_pb2.StatusUpdate:
         """Its latest update, acknowledged or not."""
 
+    @_builtins.property
+    def terms(self) -> _tasks_pb2.TaskTerms: ...
+    @_builtins.property
+    def volume_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The persistent volumes that it uses."""
+
     def __init__(
         self,
         *,
@@ -263,10 +285,12 @@ class TaskReport(_message.Message):
         resources: _resources_pb2.Resources | None = ...,
         labels: _abc.Iterable[_resources_pb2.Label] | None = ...,
         status: _tasks_pb2.StatusUpdate | None = ...,
+        terms: _tasks_pb2.TaskTerms | None = ...,
+        volume_ids: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["resources", b"resources", "status", b"status"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["resources", b"resources", "status", b"status", "terms", b"terms"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["framework_id", b"framework_id", "labels", b"labels", "name", b"name", "resources", b"resources", "role", b"role", "status", b"status", "task_id", b"task_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["framework_id", b"framework_id", "labels", b"labels", "name", b"name", "resources", b"resources", "role", b"role", "status", b"status", "task_id", b"task_id", "terms", b"terms", "volume_ids", b"volume_ids"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -406,6 +430,48 @@ class AcknowledgeUpdate(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___AcknowledgeUpdate: _TypeAlias = AcknowledgeUpdate  # noqa: Y015
+
+@_typing.final
+class DestroyAgentVolume(_message.Message):
+    """Delete the data of a persistent volume. Repeated at each registration until VolumeDestroyed."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VOLUME_ID_FIELD_NUMBER: _builtins.int
+    volume_id: _builtins.str
+    def __init__(
+        self,
+        *,
+        volume_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["volume_id", b"volume_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DestroyAgentVolume: _TypeAlias = DestroyAgentVolume  # noqa: Y015
+
+@_typing.final
+class VolumeDestroyed(_message.Message):
+    """The data is gone, or never was."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VOLUME_ID_FIELD_NUMBER: _builtins.int
+    volume_id: _builtins.str
+    def __init__(
+        self,
+        *,
+        volume_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["volume_id", b"volume_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___VolumeDestroyed: _TypeAlias = VolumeDestroyed  # noqa: Y015
 
 @_typing.final
 class ShutdownFramework(_message.Message):

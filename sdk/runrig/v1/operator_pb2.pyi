@@ -9,6 +9,7 @@ from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from runrig.v1 import resources_pb2 as _resources_pb2
+from runrig.v1 import scheduler_pb2 as _scheduler_pb2
 from runrig.v1 import tasks_pb2 as _tasks_pb2
 import builtins as _builtins
 import sys
@@ -36,6 +37,9 @@ class _AgentStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_AgentState
     AGENT_STATE_RECOVERING: _AgentState.ValueType  # 5
     """Known from before this leadership, not back yet."""
     AGENT_STATE_GONE: _AgentState.ValueType  # 6
+    AGENT_STATE_DRAINING: _AgentState.ValueType  # 7
+    AGENT_STATE_DRAINED: _AgentState.ValueType  # 8
+    """Drained: nothing runs there any more."""
 
 class AgentState(_AgentState, metaclass=_AgentStateEnumTypeWrapper): ...
 
@@ -48,6 +52,9 @@ AGENT_STATE_UNREACHABLE: AgentState.ValueType  # 4
 AGENT_STATE_RECOVERING: AgentState.ValueType  # 5
 """Known from before this leadership, not back yet."""
 AGENT_STATE_GONE: AgentState.ValueType  # 6
+AGENT_STATE_DRAINING: AgentState.ValueType  # 7
+AGENT_STATE_DRAINED: AgentState.ValueType  # 8
+"""Drained: nothing runs there any more."""
 Global___AgentState: _TypeAlias = AgentState  # noqa: Y015
 
 class _FrameworkState:
@@ -68,6 +75,56 @@ FRAMEWORK_STATE_ACTIVE: FrameworkState.ValueType  # 1
 FRAMEWORK_STATE_DISCONNECTED: FrameworkState.ValueType  # 2
 FRAMEWORK_STATE_COMPLETED: FrameworkState.ValueType  # 3
 Global___FrameworkState: _TypeAlias = FrameworkState  # noqa: Y015
+
+class _SubjectKind:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _SubjectKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SubjectKind.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    SUBJECT_KIND_UNSPECIFIED: _SubjectKind.ValueType  # 0
+    SUBJECT_KIND_TASK: _SubjectKind.ValueType  # 1
+    SUBJECT_KIND_FRAMEWORK: _SubjectKind.ValueType  # 2
+    SUBJECT_KIND_ROLE: _SubjectKind.ValueType  # 3
+    SUBJECT_KIND_AGENT: _SubjectKind.ValueType  # 4
+    SUBJECT_KIND_DEMAND: _SubjectKind.ValueType  # 5
+    """Demand of a framework; `id` is the demand's, or the group's."""
+
+class SubjectKind(_SubjectKind, metaclass=_SubjectKindEnumTypeWrapper): ...
+
+SUBJECT_KIND_UNSPECIFIED: SubjectKind.ValueType  # 0
+SUBJECT_KIND_TASK: SubjectKind.ValueType  # 1
+SUBJECT_KIND_FRAMEWORK: SubjectKind.ValueType  # 2
+SUBJECT_KIND_ROLE: SubjectKind.ValueType  # 3
+SUBJECT_KIND_AGENT: SubjectKind.ValueType  # 4
+SUBJECT_KIND_DEMAND: SubjectKind.ValueType  # 5
+"""Demand of a framework; `id` is the demand's, or the group's."""
+Global___SubjectKind: _TypeAlias = SubjectKind  # noqa: Y015
+
+class _DemandVerdict:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _DemandVerdictEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_DemandVerdict.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    DEMAND_VERDICT_UNSPECIFIED: _DemandVerdict.ValueType  # 0
+    DEMAND_VERDICT_FITS: _DemandVerdict.ValueType  # 1
+    """It fits; offers of it are out or are due."""
+    DEMAND_VERDICT_WAITS: _DemandVerdict.ValueType  # 2
+    """It will fit when others end, return or let go."""
+    DEMAND_VERDICT_INFEASIBLE: _DemandVerdict.ValueType  # 3
+    """It cannot fit, whoever ends."""
+
+class DemandVerdict(_DemandVerdict, metaclass=_DemandVerdictEnumTypeWrapper): ...
+
+DEMAND_VERDICT_UNSPECIFIED: DemandVerdict.ValueType  # 0
+DEMAND_VERDICT_FITS: DemandVerdict.ValueType  # 1
+"""It fits; offers of it are out or are due."""
+DEMAND_VERDICT_WAITS: DemandVerdict.ValueType  # 2
+"""It will fit when others end, return or let go."""
+DEMAND_VERDICT_INFEASIBLE: DemandVerdict.ValueType  # 3
+"""It cannot fit, whoever ends."""
+Global___DemandVerdict: _TypeAlias = DemandVerdict  # noqa: Y015
 
 @_typing.final
 class GetClusterRequest(_message.Message):
@@ -146,6 +203,9 @@ class Agent(_message.Message):
     VERSION_FIELD_NUMBER: _builtins.int
     TASKS_FIELD_NUMBER: _builtins.int
     SINCE_UNIX_MS_FIELD_NUMBER: _builtins.int
+    RESERVATIONS_FIELD_NUMBER: _builtins.int
+    DRAIN_DEADLINE_UNIX_MS_FIELD_NUMBER: _builtins.int
+    UNAVAILABILITY_FIELD_NUMBER: _builtins.int
     agent_id: _builtins.str
     hostname: _builtins.str
     address: _builtins.str
@@ -154,6 +214,8 @@ class Agent(_message.Message):
     version: _builtins.str
     tasks: _builtins.int
     since_unix_ms: _builtins.int
+    drain_deadline_unix_ms: _builtins.int
+    """When a drain kills what still runs; 0: it is not drained."""
     @_builtins.property
     def attributes(self) -> _containers.RepeatedCompositeFieldContainer[_resources_pb2.Attribute]: ...
     @_builtins.property
@@ -166,6 +228,10 @@ class Agent(_message.Message):
     def free(self) -> _resources_pb2.Resources: ...
     @_builtins.property
     def runtimes(self) -> _containers.RepeatedScalarFieldContainer[_tasks_pb2.RuntimeKind.ValueType]: ...
+    @_builtins.property
+    def reservations(self) -> _containers.RepeatedCompositeFieldContainer[Global___ReservationState]: ...
+    @_builtins.property
+    def unavailability(self) -> _resources_pb2.Unavailability: ...
     def __init__(
         self,
         *,
@@ -183,14 +249,80 @@ class Agent(_message.Message):
         version: _builtins.str = ...,
         tasks: _builtins.int = ...,
         since_unix_ms: _builtins.int = ...,
+        reservations: _abc.Iterable[Global___ReservationState] | None = ...,
+        drain_deadline_unix_ms: _builtins.int = ...,
+        unavailability: _resources_pb2.Unavailability | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["free", b"free", "offered", b"offered", "total", b"total", "used", b"used"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["free", b"free", "offered", b"offered", "total", b"total", "unavailability", b"unavailability", "used", b"used"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "agent_id", b"agent_id", "attributes", b"attributes", "free", b"free", "hostname", b"hostname", "http_address", b"http_address", "offered", b"offered", "runtimes", b"runtimes", "since_unix_ms", b"since_unix_ms", "state", b"state", "tasks", b"tasks", "total", b"total", "used", b"used", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "agent_id", b"agent_id", "attributes", b"attributes", "drain_deadline_unix_ms", b"drain_deadline_unix_ms", "free", b"free", "hostname", b"hostname", "http_address", b"http_address", "offered", b"offered", "reservations", b"reservations", "runtimes", b"runtimes", "since_unix_ms", b"since_unix_ms", "state", b"state", "tasks", b"tasks", "total", b"total", "unavailability", b"unavailability", "used", b"used", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Agent: _TypeAlias = Agent  # noqa: Y015
+
+@_typing.final
+class ReservationState(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESERVATION_FIELD_NUMBER: _builtins.int
+    USED_FIELD_NUMBER: _builtins.int
+    OFFERED_FIELD_NUMBER: _builtins.int
+    FREE_FIELD_NUMBER: _builtins.int
+    VOLUMES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def reservation(self) -> _resources_pb2.Reservation: ...
+    @_builtins.property
+    def used(self) -> _resources_pb2.Resources: ...
+    @_builtins.property
+    def offered(self) -> _resources_pb2.Resources: ...
+    @_builtins.property
+    def free(self) -> _resources_pb2.Resources: ...
+    @_builtins.property
+    def volumes(self) -> _containers.RepeatedCompositeFieldContainer[Global___VolumeState]: ...
+    def __init__(
+        self,
+        *,
+        reservation: _resources_pb2.Reservation | None = ...,
+        used: _resources_pb2.Resources | None = ...,
+        offered: _resources_pb2.Resources | None = ...,
+        free: _resources_pb2.Resources | None = ...,
+        volumes: _abc.Iterable[Global___VolumeState] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["free", b"free", "offered", b"offered", "reservation", b"reservation", "used", b"used"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["free", b"free", "offered", b"offered", "reservation", b"reservation", "used", b"used", "volumes", b"volumes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReservationState: _TypeAlias = ReservationState  # noqa: Y015
+
+@_typing.final
+class VolumeState(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VOLUME_FIELD_NUMBER: _builtins.int
+    TASK_ID_FIELD_NUMBER: _builtins.int
+    IS_DOOMED_FIELD_NUMBER: _builtins.int
+    task_id: _builtins.str
+    """The task that uses it."""
+    is_doomed: _builtins.bool
+    @_builtins.property
+    def volume(self) -> _resources_pb2.PersistentVolume: ...
+    def __init__(
+        self,
+        *,
+        volume: _resources_pb2.PersistentVolume | None = ...,
+        task_id: _builtins.str = ...,
+        is_doomed: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["volume", b"volume"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["is_doomed", b"is_doomed", "task_id", b"task_id", "volume", b"volume"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___VolumeState: _TypeAlias = VolumeState  # noqa: Y015
 
 @_typing.final
 class Framework(_message.Message):
@@ -230,6 +362,8 @@ class Framework(_message.Message):
     FAILOVER_TIMEOUT_MS_FIELD_NUMBER: _builtins.int
     USED_FIELD_NUMBER: _builtins.int
     OFFERED_FIELD_NUMBER: _builtins.int
+    USES_DEMAND_FIELD_NUMBER: _builtins.int
+    TASKS_WANTED_FIELD_NUMBER: _builtins.int
     framework_id: _builtins.str
     name: _builtins.str
     state: Global___FrameworkState.ValueType
@@ -240,6 +374,9 @@ class Framework(_message.Message):
     web_url: _builtins.str
     principal: _builtins.str
     failover_timeout_ms: _builtins.int
+    uses_demand: _builtins.bool
+    tasks_wanted: _builtins.int
+    """Tasks that it wants and has no offer for."""
     @_builtins.property
     def roles(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     @_builtins.property
@@ -267,10 +404,12 @@ class Framework(_message.Message):
         failover_timeout_ms: _builtins.int = ...,
         used: _resources_pb2.Resources | None = ...,
         offered: _resources_pb2.Resources | None = ...,
+        uses_demand: _builtins.bool = ...,
+        tasks_wanted: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["offered", b"offered", "used", b"used"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["connected", b"connected", "failover_deadline_unix_ms", b"failover_deadline_unix_ms", "failover_timeout_ms", b"failover_timeout_ms", "framework_id", b"framework_id", "name", b"name", "offered", b"offered", "offers", b"offers", "principal", b"principal", "roles", b"roles", "state", b"state", "suppressed_roles", b"suppressed_roles", "tasks_by_state", b"tasks_by_state", "used", b"used", "web_url", b"web_url"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["connected", b"connected", "failover_deadline_unix_ms", b"failover_deadline_unix_ms", "failover_timeout_ms", b"failover_timeout_ms", "framework_id", b"framework_id", "name", b"name", "offered", b"offered", "offers", b"offers", "principal", b"principal", "roles", b"roles", "state", b"state", "suppressed_roles", b"suppressed_roles", "tasks_by_state", b"tasks_by_state", "tasks_wanted", b"tasks_wanted", "used", b"used", "uses_demand", b"uses_demand", "web_url", b"web_url"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -286,15 +425,38 @@ class Role(_message.Message):
     USED_FIELD_NUMBER: _builtins.int
     OFFERED_FIELD_NUMBER: _builtins.int
     DOMINANT_SHARE_MILLIONTHS_FIELD_NUMBER: _builtins.int
+    LIMIT_FIELD_NUMBER: _builtins.int
+    GUARANTEE_FIELD_NUMBER: _builtins.int
+    IS_OPTIMISTIC_FIELD_NUMBER: _builtins.int
+    SUBTREE_USED_FIELD_NUMBER: _builtins.int
+    SUBTREE_OFFERED_FIELD_NUMBER: _builtins.int
+    RESERVED_FIELD_NUMBER: _builtins.int
+    TASKS_WANTED_FIELD_NUMBER: _builtins.int
     role: _builtins.str
     weight_millis: _builtins.int
     frameworks: _builtins.int
     dominant_share_millionths: _builtins.int
     """Of the cluster, weighted: the largest of its shares divided by its weight, in millionths."""
+    is_optimistic: _builtins.bool
+    tasks_wanted: _builtins.int
     @_builtins.property
     def used(self) -> _resources_pb2.Resources: ...
     @_builtins.property
     def offered(self) -> _resources_pb2.Resources: ...
+    @_builtins.property
+    def limit(self) -> _resources_pb2.Quota:
+        """What the role and all below it may hold at most, and what they are served before fairness."""
+
+    @_builtins.property
+    def guarantee(self) -> _resources_pb2.Quota: ...
+    @_builtins.property
+    def subtree_used(self) -> _resources_pb2.Resources:
+        """Of the role and all below it."""
+
+    @_builtins.property
+    def subtree_offered(self) -> _resources_pb2.Resources: ...
+    @_builtins.property
+    def reserved(self) -> _resources_pb2.Resources: ...
     def __init__(
         self,
         *,
@@ -304,10 +466,17 @@ class Role(_message.Message):
         used: _resources_pb2.Resources | None = ...,
         offered: _resources_pb2.Resources | None = ...,
         dominant_share_millionths: _builtins.int = ...,
+        limit: _resources_pb2.Quota | None = ...,
+        guarantee: _resources_pb2.Quota | None = ...,
+        is_optimistic: _builtins.bool = ...,
+        subtree_used: _resources_pb2.Resources | None = ...,
+        subtree_offered: _resources_pb2.Resources | None = ...,
+        reserved: _resources_pb2.Resources | None = ...,
+        tasks_wanted: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["offered", b"offered", "used", b"used"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["guarantee", b"guarantee", "limit", b"limit", "offered", b"offered", "reserved", b"reserved", "subtree_offered", b"subtree_offered", "subtree_used", b"subtree_used", "used", b"used"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["dominant_share_millionths", b"dominant_share_millionths", "frameworks", b"frameworks", "offered", b"offered", "role", b"role", "used", b"used", "weight_millis", b"weight_millis"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dominant_share_millionths", b"dominant_share_millionths", "frameworks", b"frameworks", "guarantee", b"guarantee", "is_optimistic", b"is_optimistic", "limit", b"limit", "offered", b"offered", "reserved", b"reserved", "role", b"role", "subtree_offered", b"subtree_offered", "subtree_used", b"subtree_used", "tasks_wanted", b"tasks_wanted", "used", b"used", "weight_millis", b"weight_millis"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -325,6 +494,9 @@ class OutstandingOffer(_message.Message):
     RESOURCES_FIELD_NUMBER: _builtins.int
     MADE_AT_UNIX_MS_FIELD_NUMBER: _builtins.int
     EXPIRES_AT_UNIX_MS_FIELD_NUMBER: _builtins.int
+    RESERVATION_ID_FIELD_NUMBER: _builtins.int
+    GANG_ID_FIELD_NUMBER: _builtins.int
+    IS_OPTIMISTIC_FIELD_NUMBER: _builtins.int
     offer_id: _builtins.str
     framework_id: _builtins.str
     agent_id: _builtins.str
@@ -332,6 +504,9 @@ class OutstandingOffer(_message.Message):
     role: _builtins.str
     made_at_unix_ms: _builtins.int
     expires_at_unix_ms: _builtins.int
+    reservation_id: _builtins.str
+    gang_id: _builtins.str
+    is_optimistic: _builtins.bool
     @_builtins.property
     def resources(self) -> _resources_pb2.Resources: ...
     def __init__(
@@ -345,10 +520,13 @@ class OutstandingOffer(_message.Message):
         resources: _resources_pb2.Resources | None = ...,
         made_at_unix_ms: _builtins.int = ...,
         expires_at_unix_ms: _builtins.int = ...,
+        reservation_id: _builtins.str = ...,
+        gang_id: _builtins.str = ...,
+        is_optimistic: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["resources", b"resources"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "expires_at_unix_ms", b"expires_at_unix_ms", "framework_id", b"framework_id", "hostname", b"hostname", "made_at_unix_ms", b"made_at_unix_ms", "offer_id", b"offer_id", "resources", b"resources", "role", b"role"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "expires_at_unix_ms", b"expires_at_unix_ms", "framework_id", b"framework_id", "gang_id", b"gang_id", "hostname", b"hostname", "is_optimistic", b"is_optimistic", "made_at_unix_ms", b"made_at_unix_ms", "offer_id", b"offer_id", "reservation_id", b"reservation_id", "resources", b"resources", "role", b"role"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -380,6 +558,7 @@ class Task(_message.Message):
     LABELS_FIELD_NUMBER: _builtins.int
     AGENT_ADDRESS_FIELD_NUMBER: _builtins.int
     SOURCE_FIELD_NUMBER: _builtins.int
+    TERMS_FIELD_NUMBER: _builtins.int
     task_id: _builtins.str
     name: _builtins.str
     framework_name: _builtins.str
@@ -404,6 +583,8 @@ class Task(_message.Message):
     def resources(self) -> _resources_pb2.Resources: ...
     @_builtins.property
     def labels(self) -> _containers.RepeatedCompositeFieldContainer[_resources_pb2.Label]: ...
+    @_builtins.property
+    def terms(self) -> _tasks_pb2.TaskTerms: ...
     def __init__(
         self,
         *,
@@ -429,10 +610,11 @@ class Task(_message.Message):
         labels: _abc.Iterable[_resources_pb2.Label] | None = ...,
         agent_address: _builtins.str = ...,
         source: _tasks_pb2.Source.ValueType = ...,
+        terms: _tasks_pb2.TaskTerms | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "_healthy", b"_healthy", "exit_code", b"exit_code", "healthy", b"healthy", "resources", b"resources"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "_healthy", b"_healthy", "exit_code", b"exit_code", "healthy", b"healthy", "resources", b"resources", "terms", b"terms"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "_healthy", b"_healthy", "agent_address", b"agent_address", "agent_id", b"agent_id", "container_id", b"container_id", "exit_code", b"exit_code", "finished_at_unix_ms", b"finished_at_unix_ms", "framework_id", b"framework_id", "framework_name", b"framework_name", "healthy", b"healthy", "hostname", b"hostname", "labels", b"labels", "launched_at_unix_ms", b"launched_at_unix_ms", "message", b"message", "name", b"name", "pid", b"pid", "reason", b"reason", "resources", b"resources", "role", b"role", "runtime", b"runtime", "source", b"source", "started_at_unix_ms", b"started_at_unix_ms", "state", b"state", "task_id", b"task_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "_healthy", b"_healthy", "agent_address", b"agent_address", "agent_id", b"agent_id", "container_id", b"container_id", "exit_code", b"exit_code", "finished_at_unix_ms", b"finished_at_unix_ms", "framework_id", b"framework_id", "framework_name", b"framework_name", "healthy", b"healthy", "hostname", b"hostname", "labels", b"labels", "launched_at_unix_ms", b"launched_at_unix_ms", "message", b"message", "name", b"name", "pid", b"pid", "reason", b"reason", "resources", b"resources", "role", b"role", "runtime", b"runtime", "source", b"source", "started_at_unix_ms", b"started_at_unix_ms", "state", b"state", "task_id", b"task_id", "terms", b"terms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__exit_code: _TypeAlias = _typing.Literal["exit_code"]  # noqa: Y015
     _WhichOneofArgType__exit_code: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code"]  # noqa: Y015
@@ -1004,3 +1186,567 @@ class SetRoleWeightResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SetRoleWeightResponse: _TypeAlias = SetRoleWeightResponse  # noqa: Y015
+
+@_typing.final
+class SetQuotasRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    QUOTAS_FIELD_NUMBER: _builtins.int
+    IS_FORCED_FIELD_NUMBER: _builtins.int
+    is_forced: _builtins.bool
+    """Take them even if the guarantees together are more than the cluster has."""
+    @_builtins.property
+    def quotas(self) -> _containers.RepeatedCompositeFieldContainer[Global___RoleQuota]: ...
+    def __init__(
+        self,
+        *,
+        quotas: _abc.Iterable[Global___RoleQuota] | None = ...,
+        is_forced: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["is_forced", b"is_forced", "quotas", b"quotas"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetQuotasRequest: _TypeAlias = SetQuotasRequest  # noqa: Y015
+
+@_typing.final
+class RoleQuota(_message.Message):
+    """Replaces both of a role; unset: none."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ROLE_FIELD_NUMBER: _builtins.int
+    LIMIT_FIELD_NUMBER: _builtins.int
+    GUARANTEE_FIELD_NUMBER: _builtins.int
+    role: _builtins.str
+    @_builtins.property
+    def limit(self) -> _resources_pb2.Quota: ...
+    @_builtins.property
+    def guarantee(self) -> _resources_pb2.Quota: ...
+    def __init__(
+        self,
+        *,
+        role: _builtins.str = ...,
+        limit: _resources_pb2.Quota | None = ...,
+        guarantee: _resources_pb2.Quota | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["guarantee", b"guarantee", "limit", b"limit"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["guarantee", b"guarantee", "limit", b"limit", "role", b"role"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RoleQuota: _TypeAlias = RoleQuota  # noqa: Y015
+
+@_typing.final
+class SetQuotasResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetQuotasResponse: _TypeAlias = SetQuotasResponse  # noqa: Y015
+
+@_typing.final
+class SetRoleOffersRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ROLE_FIELD_NUMBER: _builtins.int
+    IS_OPTIMISTIC_FIELD_NUMBER: _builtins.int
+    role: _builtins.str
+    is_optimistic: _builtins.bool
+    def __init__(
+        self,
+        *,
+        role: _builtins.str = ...,
+        is_optimistic: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["is_optimistic", b"is_optimistic", "role", b"role"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetRoleOffersRequest: _TypeAlias = SetRoleOffersRequest  # noqa: Y015
+
+@_typing.final
+class SetRoleOffersResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetRoleOffersResponse: _TypeAlias = SetRoleOffersResponse  # noqa: Y015
+
+@_typing.final
+class ReserveRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AGENT_ID_FIELD_NUMBER: _builtins.int
+    RESERVATION_FIELD_NUMBER: _builtins.int
+    FROM_RESERVATION_ID_FIELD_NUMBER: _builtins.int
+    agent_id: _builtins.str
+    from_reservation_id: _builtins.str
+    """Take it out of this reservation; empty: out of what is not reserved."""
+    @_builtins.property
+    def reservation(self) -> _resources_pb2.Reservation: ...
+    def __init__(
+        self,
+        *,
+        agent_id: _builtins.str = ...,
+        reservation: _resources_pb2.Reservation | None = ...,
+        from_reservation_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["reservation", b"reservation"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "from_reservation_id", b"from_reservation_id", "reservation", b"reservation"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReserveRequest: _TypeAlias = ReserveRequest  # noqa: Y015
+
+@_typing.final
+class ReserveResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReserveResponse: _TypeAlias = ReserveResponse  # noqa: Y015
+
+@_typing.final
+class UnreserveRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AGENT_ID_FIELD_NUMBER: _builtins.int
+    RESERVATION_ID_FIELD_NUMBER: _builtins.int
+    agent_id: _builtins.str
+    reservation_id: _builtins.str
+    def __init__(
+        self,
+        *,
+        agent_id: _builtins.str = ...,
+        reservation_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "reservation_id", b"reservation_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UnreserveRequest: _TypeAlias = UnreserveRequest  # noqa: Y015
+
+@_typing.final
+class UnreserveResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UnreserveResponse: _TypeAlias = UnreserveResponse  # noqa: Y015
+
+@_typing.final
+class CreateVolumeRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AGENT_ID_FIELD_NUMBER: _builtins.int
+    VOLUME_FIELD_NUMBER: _builtins.int
+    agent_id: _builtins.str
+    @_builtins.property
+    def volume(self) -> _resources_pb2.PersistentVolume: ...
+    def __init__(
+        self,
+        *,
+        agent_id: _builtins.str = ...,
+        volume: _resources_pb2.PersistentVolume | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["volume", b"volume"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "volume", b"volume"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CreateVolumeRequest: _TypeAlias = CreateVolumeRequest  # noqa: Y015
+
+@_typing.final
+class CreateVolumeResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CreateVolumeResponse: _TypeAlias = CreateVolumeResponse  # noqa: Y015
+
+@_typing.final
+class DestroyVolumeRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AGENT_ID_FIELD_NUMBER: _builtins.int
+    VOLUME_ID_FIELD_NUMBER: _builtins.int
+    agent_id: _builtins.str
+    volume_id: _builtins.str
+    def __init__(
+        self,
+        *,
+        agent_id: _builtins.str = ...,
+        volume_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "volume_id", b"volume_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DestroyVolumeRequest: _TypeAlias = DestroyVolumeRequest  # noqa: Y015
+
+@_typing.final
+class DestroyVolumeResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DestroyVolumeResponse: _TypeAlias = DestroyVolumeResponse  # noqa: Y015
+
+@_typing.final
+class DrainAgentRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AGENT_ID_FIELD_NUMBER: _builtins.int
+    NOTICE_MS_FIELD_NUMBER: _builtins.int
+    GRACE_MS_FIELD_NUMBER: _builtins.int
+    THEN_GONE_FIELD_NUMBER: _builtins.int
+    agent_id: _builtins.str
+    notice_ms: _builtins.int
+    """How long frameworks have to leave; unset: the master's default."""
+    grace_ms: _builtins.int
+    """Of the kills after it; unset: each task's own."""
+    then_gone: _builtins.bool
+    def __init__(
+        self,
+        *,
+        agent_id: _builtins.str = ...,
+        notice_ms: _builtins.int | None = ...,
+        grace_ms: _builtins.int | None = ...,
+        then_gone: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_grace_ms", b"_grace_ms", "_notice_ms", b"_notice_ms", "grace_ms", b"grace_ms", "notice_ms", b"notice_ms"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_grace_ms", b"_grace_ms", "_notice_ms", b"_notice_ms", "agent_id", b"agent_id", "grace_ms", b"grace_ms", "notice_ms", b"notice_ms", "then_gone", b"then_gone"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__grace_ms: _TypeAlias = _typing.Literal["grace_ms"]  # noqa: Y015
+    _WhichOneofArgType__grace_ms: _TypeAlias = _typing.Literal["_grace_ms", b"_grace_ms"]  # noqa: Y015
+    _WhichOneofReturnType__notice_ms: _TypeAlias = _typing.Literal["notice_ms"]  # noqa: Y015
+    _WhichOneofArgType__notice_ms: _TypeAlias = _typing.Literal["_notice_ms", b"_notice_ms"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__grace_ms) -> _WhichOneofReturnType__grace_ms | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__notice_ms) -> _WhichOneofReturnType__notice_ms | None: ...
+
+Global___DrainAgentRequest: _TypeAlias = DrainAgentRequest  # noqa: Y015
+
+@_typing.final
+class DrainAgentResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DrainAgentResponse: _TypeAlias = DrainAgentResponse  # noqa: Y015
+
+@_typing.final
+class SetUnavailabilityRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AGENT_IDS_FIELD_NUMBER: _builtins.int
+    UNAVAILABILITY_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def agent_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def unavailability(self) -> _resources_pb2.Unavailability:
+        """Unset: the agents will not be away after all."""
+
+    def __init__(
+        self,
+        *,
+        agent_ids: _abc.Iterable[_builtins.str] | None = ...,
+        unavailability: _resources_pb2.Unavailability | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["unavailability", b"unavailability"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_ids", b"agent_ids", "unavailability", b"unavailability"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetUnavailabilityRequest: _TypeAlias = SetUnavailabilityRequest  # noqa: Y015
+
+@_typing.final
+class SetUnavailabilityResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetUnavailabilityResponse: _TypeAlias = SetUnavailabilityResponse  # noqa: Y015
+
+@_typing.final
+class ExplainRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KIND_FIELD_NUMBER: _builtins.int
+    ID_FIELD_NUMBER: _builtins.int
+    FRAMEWORK_ID_FIELD_NUMBER: _builtins.int
+    kind: Global___SubjectKind.ValueType
+    """Unspecified: whatever has this id."""
+    id: _builtins.str
+    framework_id: _builtins.str
+    """Needed for demand, and for a task id that several frameworks use."""
+    def __init__(
+        self,
+        *,
+        kind: Global___SubjectKind.ValueType = ...,
+        id: _builtins.str = ...,
+        framework_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["framework_id", b"framework_id", "id", b"id", "kind", b"kind"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExplainRequest: _TypeAlias = ExplainRequest  # noqa: Y015
+
+@_typing.final
+class ExplainResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KIND_FIELD_NUMBER: _builtins.int
+    ID_FIELD_NUMBER: _builtins.int
+    SUMMARY_FIELD_NUMBER: _builtins.int
+    DEMANDS_FIELD_NUMBER: _builtins.int
+    FACTS_FIELD_NUMBER: _builtins.int
+    DECLINES_FIELD_NUMBER: _builtins.int
+    kind: Global___SubjectKind.ValueType
+    id: _builtins.str
+    summary: _builtins.str
+    """The answer in one sentence."""
+    @_builtins.property
+    def demands(self) -> _containers.RepeatedCompositeFieldContainer[Global___DemandExplanation]: ...
+    @_builtins.property
+    def facts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Further sentences."""
+
+    @_builtins.property
+    def declines(self) -> _containers.RepeatedCompositeFieldContainer[Global___DeclineCount]:
+        """What the framework itself has said when it declined, the most frequent first."""
+
+    def __init__(
+        self,
+        *,
+        kind: Global___SubjectKind.ValueType = ...,
+        id: _builtins.str = ...,
+        summary: _builtins.str = ...,
+        demands: _abc.Iterable[Global___DemandExplanation] | None = ...,
+        facts: _abc.Iterable[_builtins.str] | None = ...,
+        declines: _abc.Iterable[Global___DeclineCount] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["declines", b"declines", "demands", b"demands", "facts", b"facts", "id", b"id", "kind", b"kind", "summary", b"summary"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExplainResponse: _TypeAlias = ExplainResponse  # noqa: Y015
+
+@_typing.final
+class DeclineCount(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REASON_FIELD_NUMBER: _builtins.int
+    COUNT_FIELD_NUMBER: _builtins.int
+    LAST_UNIX_MS_FIELD_NUMBER: _builtins.int
+    reason: _builtins.str
+    count: _builtins.int
+    last_unix_ms: _builtins.int
+    def __init__(
+        self,
+        *,
+        reason: _builtins.str = ...,
+        count: _builtins.int = ...,
+        last_unix_ms: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "last_unix_ms", b"last_unix_ms", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeclineCount: _TypeAlias = DeclineCount  # noqa: Y015
+
+@_typing.final
+class DemandExplanation(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FRAMEWORK_ID_FIELD_NUMBER: _builtins.int
+    FRAMEWORK_NAME_FIELD_NUMBER: _builtins.int
+    ROLE_FIELD_NUMBER: _builtins.int
+    DEMAND_FIELD_NUMBER: _builtins.int
+    VERDICT_FIELD_NUMBER: _builtins.int
+    SUMMARY_FIELD_NUMBER: _builtins.int
+    WAITING_SINCE_UNIX_MS_FIELD_NUMBER: _builtins.int
+    FUNNEL_FIELD_NUMBER: _builtins.int
+    NEAREST_FIELD_NUMBER: _builtins.int
+    REMEDIES_FIELD_NUMBER: _builtins.int
+    framework_id: _builtins.str
+    framework_name: _builtins.str
+    role: _builtins.str
+    verdict: Global___DemandVerdict.ValueType
+    summary: _builtins.str
+    waiting_since_unix_ms: _builtins.int
+    @_builtins.property
+    def demand(self) -> _scheduler_pb2.Demand: ...
+    @_builtins.property
+    def funnel(self) -> _containers.RepeatedCompositeFieldContainer[Global___FunnelStep]:
+        """Of all agents, how many each predicate turned away of those that were left before it."""
+
+    @_builtins.property
+    def nearest(self) -> _containers.RepeatedCompositeFieldContainer[Global___NearMiss]:
+        """Agents that came closest, the closest first."""
+
+    @_builtins.property
+    def remedies(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What would make it fit: the smallest change of the request, or the task whose end would free it."""
+
+    def __init__(
+        self,
+        *,
+        framework_id: _builtins.str = ...,
+        framework_name: _builtins.str = ...,
+        role: _builtins.str = ...,
+        demand: _scheduler_pb2.Demand | None = ...,
+        verdict: Global___DemandVerdict.ValueType = ...,
+        summary: _builtins.str = ...,
+        waiting_since_unix_ms: _builtins.int = ...,
+        funnel: _abc.Iterable[Global___FunnelStep] | None = ...,
+        nearest: _abc.Iterable[Global___NearMiss] | None = ...,
+        remedies: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["demand", b"demand"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["demand", b"demand", "framework_id", b"framework_id", "framework_name", b"framework_name", "funnel", b"funnel", "nearest", b"nearest", "remedies", b"remedies", "role", b"role", "summary", b"summary", "verdict", b"verdict", "waiting_since_unix_ms", b"waiting_since_unix_ms"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DemandExplanation: _TypeAlias = DemandExplanation  # noqa: Y015
+
+@_typing.final
+class FunnelStep(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PREDICATE_FIELD_NUMBER: _builtins.int
+    FAILED_FIELD_NUMBER: _builtins.int
+    LEFT_FIELD_NUMBER: _builtins.int
+    DETAIL_FIELD_NUMBER: _builtins.int
+    predicate: _builtins.str
+    """`connected`, `draining`, `runtime`, `constraint rack EQUALS a`, `size`, `reserved`, `filter`, `offered`, `free`, …"""
+    failed: _builtins.int
+    left: _builtins.int
+    detail: _builtins.str
+    """`short by 0.2 cpus at best`, `until 12:00:05`, `held by batch (f-1)`."""
+    def __init__(
+        self,
+        *,
+        predicate: _builtins.str = ...,
+        failed: _builtins.int = ...,
+        left: _builtins.int = ...,
+        detail: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["detail", b"detail", "failed", b"failed", "left", b"left", "predicate", b"predicate"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FunnelStep: _TypeAlias = FunnelStep  # noqa: Y015
+
+@_typing.final
+class NearMiss(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AGENT_ID_FIELD_NUMBER: _builtins.int
+    HOSTNAME_FIELD_NUMBER: _builtins.int
+    PREDICATE_FIELD_NUMBER: _builtins.int
+    TEXT_FIELD_NUMBER: _builtins.int
+    SHORT_BY_FIELD_NUMBER: _builtins.int
+    agent_id: _builtins.str
+    hostname: _builtins.str
+    predicate: _builtins.str
+    text: _builtins.str
+    @_builtins.property
+    def short_by(self) -> _resources_pb2.Resources: ...
+    def __init__(
+        self,
+        *,
+        agent_id: _builtins.str = ...,
+        hostname: _builtins.str = ...,
+        predicate: _builtins.str = ...,
+        text: _builtins.str = ...,
+        short_by: _resources_pb2.Resources | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["short_by", b"short_by"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "hostname", b"hostname", "predicate", b"predicate", "short_by", b"short_by", "text", b"text"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___NearMiss: _TypeAlias = NearMiss  # noqa: Y015

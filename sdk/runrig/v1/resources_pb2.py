@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19runrig/v1/resources.proto\x12\trunrig.v1\"\xa0\x01\n\tResources\x12\x12\n\ncpu_millis\x18\x01 \x01(\x03\x12\x0f\n\x07mem_mib\x18\x02 \x01(\x03\x12\x10\n\x08\x64isk_mib\x18\x03 \x01(\x03\x12\x0c\n\x04gpus\x18\x04 \x01(\x03\x12#\n\x05ports\x18\x05 \x03(\x0b\x32\x14.runrig.v1.PortRange\x12)\n\x06\x63ustom\x18\x06 \x03(\x0b\x32\x19.runrig.v1.CustomResource\"\'\n\tPortRange\x12\r\n\x05\x62\x65gin\x18\x01 \x01(\r\x12\x0b\n\x03\x65nd\x18\x02 \x01(\r\"5\n\x0e\x43ustomResource\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x15\n\ramount_millis\x18\x02 \x01(\x03\"(\n\tAttribute\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\"$\n\x05Label\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\tb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19runrig/v1/resources.proto\x12\trunrig.v1\"\xa0\x01\n\tResources\x12\x12\n\ncpu_millis\x18\x01 \x01(\x03\x12\x0f\n\x07mem_mib\x18\x02 \x01(\x03\x12\x10\n\x08\x64isk_mib\x18\x03 \x01(\x03\x12\x0c\n\x04gpus\x18\x04 \x01(\x03\x12#\n\x05ports\x18\x05 \x03(\x0b\x32\x14.runrig.v1.PortRange\x12)\n\x06\x63ustom\x18\x06 \x03(\x0b\x32\x19.runrig.v1.CustomResource\"\'\n\tPortRange\x12\r\n\x05\x62\x65gin\x18\x01 \x01(\r\x12\x0b\n\x03\x65nd\x18\x02 \x01(\r\"5\n\x0e\x43ustomResource\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x15\n\ramount_millis\x18\x02 \x01(\x03\"(\n\tAttribute\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\"\xa4\x01\n\x0bReservation\x12\x16\n\x0ereservation_id\x18\x01 \x01(\t\x12\x0c\n\x04role\x18\x02 \x01(\t\x12\'\n\tresources\x18\x03 \x01(\x0b\x32\x14.runrig.v1.Resources\x12 \n\x06labels\x18\x04 \x03(\x0b\x32\x10.runrig.v1.Label\x12\x11\n\tprincipal\x18\x05 \x01(\t\x12\x11\n\tis_static\x18\x06 \x01(\x08\"O\n\x10PersistentVolume\x12\x11\n\tvolume_id\x18\x01 \x01(\t\x12\x16\n\x0ereservation_id\x18\x02 \x01(\t\x12\x10\n\x08\x64isk_mib\x18\x03 \x01(\x03\"<\n\x0eUnavailability\x12\x15\n\rstart_unix_ms\x18\x01 \x01(\x03\x12\x13\n\x0b\x64uration_ms\x18\x02 \x01(\x03\"\x91\x01\n\x05Quota\x12\x17\n\ncpu_millis\x18\x01 \x01(\x03H\x00\x88\x01\x01\x12\x14\n\x07mem_mib\x18\x02 \x01(\x03H\x01\x88\x01\x01\x12\x15\n\x08\x64isk_mib\x18\x03 \x01(\x03H\x02\x88\x01\x01\x12\x11\n\x04gpus\x18\x04 \x01(\x03H\x03\x88\x01\x01\x42\r\n\x0b_cpu_millisB\n\n\x08_mem_mibB\x0b\n\t_disk_mibB\x07\n\x05_gpus\"$\n\x05Label\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\tb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,6 +39,14 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CUSTOMRESOURCE']._serialized_end=297
   _globals['_ATTRIBUTE']._serialized_start=299
   _globals['_ATTRIBUTE']._serialized_end=339
-  _globals['_LABEL']._serialized_start=341
-  _globals['_LABEL']._serialized_end=377
+  _globals['_RESERVATION']._serialized_start=342
+  _globals['_RESERVATION']._serialized_end=506
+  _globals['_PERSISTENTVOLUME']._serialized_start=508
+  _globals['_PERSISTENTVOLUME']._serialized_end=587
+  _globals['_UNAVAILABILITY']._serialized_start=589
+  _globals['_UNAVAILABILITY']._serialized_end=649
+  _globals['_QUOTA']._serialized_start=652
+  _globals['_QUOTA']._serialized_end=797
+  _globals['_LABEL']._serialized_start=799
+  _globals['_LABEL']._serialized_end=835
 # @@protoc_insertion_point(module_scope)

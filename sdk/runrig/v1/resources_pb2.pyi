@@ -129,6 +129,149 @@ class Attribute(_message.Message):
 Global___Attribute: _TypeAlias = Attribute  # noqa: Y015
 
 @_typing.final
+class Reservation(_message.Message):
+    """Resources of an agent kept for a role and the roles below it. What it holds is offered and taken for itself: a task
+    runs within one reservation or within none.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESERVATION_ID_FIELD_NUMBER: _builtins.int
+    ROLE_FIELD_NUMBER: _builtins.int
+    RESOURCES_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
+    PRINCIPAL_FIELD_NUMBER: _builtins.int
+    IS_STATIC_FIELD_NUMBER: _builtins.int
+    reservation_id: _builtins.str
+    """Unique on its agent; chosen by who makes it."""
+    role: _builtins.str
+    principal: _builtins.str
+    """Who made it."""
+    is_static: _builtins.bool
+    """Said by the agent's own flags; only they change it."""
+    @_builtins.property
+    def resources(self) -> Global___Resources: ...
+    @_builtins.property
+    def labels(self) -> _containers.RepeatedCompositeFieldContainer[Global___Label]: ...
+    def __init__(
+        self,
+        *,
+        reservation_id: _builtins.str = ...,
+        role: _builtins.str = ...,
+        resources: Global___Resources | None = ...,
+        labels: _abc.Iterable[Global___Label] | None = ...,
+        principal: _builtins.str = ...,
+        is_static: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["resources", b"resources"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["is_static", b"is_static", "labels", b"labels", "principal", b"principal", "reservation_id", b"reservation_id", "resources", b"resources", "role", b"role"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Reservation: _TypeAlias = Reservation  # noqa: Y015
+
+@_typing.final
+class PersistentVolume(_message.Message):
+    """A directory on an agent, on the disk of a reservation, that outlives tasks, frameworks and restarts. Its disk comes out
+    of the reservation; it is offered with it, and used by one task at a time.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VOLUME_ID_FIELD_NUMBER: _builtins.int
+    RESERVATION_ID_FIELD_NUMBER: _builtins.int
+    DISK_MIB_FIELD_NUMBER: _builtins.int
+    volume_id: _builtins.str
+    """Unique on its agent; chosen by who makes it."""
+    reservation_id: _builtins.str
+    disk_mib: _builtins.int
+    def __init__(
+        self,
+        *,
+        volume_id: _builtins.str = ...,
+        reservation_id: _builtins.str = ...,
+        disk_mib: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["disk_mib", b"disk_mib", "reservation_id", b"reservation_id", "volume_id", b"volume_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PersistentVolume: _TypeAlias = PersistentVolume  # noqa: Y015
+
+@_typing.final
+class Unavailability(_message.Message):
+    """An agent is planned to be away."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    START_UNIX_MS_FIELD_NUMBER: _builtins.int
+    DURATION_MS_FIELD_NUMBER: _builtins.int
+    start_unix_ms: _builtins.int
+    duration_ms: _builtins.int
+    """0: without an end."""
+    def __init__(
+        self,
+        *,
+        start_unix_ms: _builtins.int = ...,
+        duration_ms: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["duration_ms", b"duration_ms", "start_unix_ms", b"start_unix_ms"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Unavailability: _TypeAlias = Unavailability  # noqa: Y015
+
+@_typing.final
+class Quota(_message.Message):
+    """An amount of some dimensions; those that are unset do not count."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CPU_MILLIS_FIELD_NUMBER: _builtins.int
+    MEM_MIB_FIELD_NUMBER: _builtins.int
+    DISK_MIB_FIELD_NUMBER: _builtins.int
+    GPUS_FIELD_NUMBER: _builtins.int
+    cpu_millis: _builtins.int
+    mem_mib: _builtins.int
+    disk_mib: _builtins.int
+    gpus: _builtins.int
+    def __init__(
+        self,
+        *,
+        cpu_millis: _builtins.int | None = ...,
+        mem_mib: _builtins.int | None = ...,
+        disk_mib: _builtins.int | None = ...,
+        gpus: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_cpu_millis", b"_cpu_millis", "_disk_mib", b"_disk_mib", "_gpus", b"_gpus", "_mem_mib", b"_mem_mib", "cpu_millis", b"cpu_millis", "disk_mib", b"disk_mib", "gpus", b"gpus", "mem_mib", b"mem_mib"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cpu_millis", b"_cpu_millis", "_disk_mib", b"_disk_mib", "_gpus", b"_gpus", "_mem_mib", b"_mem_mib", "cpu_millis", b"cpu_millis", "disk_mib", b"disk_mib", "gpus", b"gpus", "mem_mib", b"mem_mib"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__cpu_millis: _TypeAlias = _typing.Literal["cpu_millis"]  # noqa: Y015
+    _WhichOneofArgType__cpu_millis: _TypeAlias = _typing.Literal["_cpu_millis", b"_cpu_millis"]  # noqa: Y015
+    _WhichOneofReturnType__disk_mib: _TypeAlias = _typing.Literal["disk_mib"]  # noqa: Y015
+    _WhichOneofArgType__disk_mib: _TypeAlias = _typing.Literal["_disk_mib", b"_disk_mib"]  # noqa: Y015
+    _WhichOneofReturnType__gpus: _TypeAlias = _typing.Literal["gpus"]  # noqa: Y015
+    _WhichOneofArgType__gpus: _TypeAlias = _typing.Literal["_gpus", b"_gpus"]  # noqa: Y015
+    _WhichOneofReturnType__mem_mib: _TypeAlias = _typing.Literal["mem_mib"]  # noqa: Y015
+    _WhichOneofArgType__mem_mib: _TypeAlias = _typing.Literal["_mem_mib", b"_mem_mib"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__cpu_millis) -> _WhichOneofReturnType__cpu_millis | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__disk_mib) -> _WhichOneofReturnType__disk_mib | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__gpus) -> _WhichOneofReturnType__gpus | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__mem_mib) -> _WhichOneofReturnType__mem_mib | None: ...
+
+Global___Quota: _TypeAlias = Quota  # noqa: Y015
+
+@_typing.final
 class Label(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -33,6 +33,14 @@ class _RescindReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Rescind
     RESCIND_REASON_AGENT_CHANGED: _RescindReason.ValueType  # 3
     RESCIND_REASON_AGENT_DEACTIVATED: _RescindReason.ValueType  # 4
     RESCIND_REASON_FRAMEWORK_CHANGED: _RescindReason.ValueType  # 5
+    RESCIND_REASON_QUOTA_CHANGED: _RescindReason.ValueType  # 6
+    RESCIND_REASON_DEMANDED: _RescindReason.ValueType  # 7
+    """Held without an answer, and wanted by demand that waits."""
+    RESCIND_REASON_CONFLICT: _RescindReason.ValueType  # 8
+    """An optimistic offer whose resources another framework has taken."""
+    RESCIND_REASON_RESERVATION_CHANGED: _RescindReason.ValueType  # 9
+    RESCIND_REASON_GANG_BROKEN: _RescindReason.ValueType  # 10
+    """Another offer of the same gang has ended."""
 
 class RescindReason(_RescindReason, metaclass=_RescindReasonEnumTypeWrapper): ...
 
@@ -42,7 +50,34 @@ RESCIND_REASON_AGENT_LEFT: RescindReason.ValueType  # 2
 RESCIND_REASON_AGENT_CHANGED: RescindReason.ValueType  # 3
 RESCIND_REASON_AGENT_DEACTIVATED: RescindReason.ValueType  # 4
 RESCIND_REASON_FRAMEWORK_CHANGED: RescindReason.ValueType  # 5
+RESCIND_REASON_QUOTA_CHANGED: RescindReason.ValueType  # 6
+RESCIND_REASON_DEMANDED: RescindReason.ValueType  # 7
+"""Held without an answer, and wanted by demand that waits."""
+RESCIND_REASON_CONFLICT: RescindReason.ValueType  # 8
+"""An optimistic offer whose resources another framework has taken."""
+RESCIND_REASON_RESERVATION_CHANGED: RescindReason.ValueType  # 9
+RESCIND_REASON_GANG_BROKEN: RescindReason.ValueType  # 10
+"""Another offer of the same gang has ended."""
 Global___RescindReason: _TypeAlias = RescindReason  # noqa: Y015
+
+class _InverseOfferReason:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _InverseOfferReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_InverseOfferReason.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    INVERSE_OFFER_REASON_UNSPECIFIED: _InverseOfferReason.ValueType  # 0
+    INVERSE_OFFER_REASON_DRAIN: _InverseOfferReason.ValueType  # 1
+    INVERSE_OFFER_REASON_MAINTENANCE: _InverseOfferReason.ValueType  # 2
+    INVERSE_OFFER_REASON_PREEMPTION: _InverseOfferReason.ValueType  # 3
+
+class InverseOfferReason(_InverseOfferReason, metaclass=_InverseOfferReasonEnumTypeWrapper): ...
+
+INVERSE_OFFER_REASON_UNSPECIFIED: InverseOfferReason.ValueType  # 0
+INVERSE_OFFER_REASON_DRAIN: InverseOfferReason.ValueType  # 1
+INVERSE_OFFER_REASON_MAINTENANCE: InverseOfferReason.ValueType  # 2
+INVERSE_OFFER_REASON_PREEMPTION: InverseOfferReason.ValueType  # 3
+Global___InverseOfferReason: _TypeAlias = InverseOfferReason  # noqa: Y015
 
 class _Placement:
     ValueType = _typing.NewType("ValueType", _builtins.int)
@@ -157,6 +192,7 @@ class SchedulerCall(_message.Message):
     UPDATE_DEMAND_FIELD_NUMBER: _builtins.int
     UPDATE_FRAMEWORK_FIELD_NUMBER: _builtins.int
     TEARDOWN_FIELD_NUMBER: _builtins.int
+    ANSWER_INVERSE_OFFER_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def subscribe(self) -> Global___Subscribe: ...
     @_builtins.property
@@ -179,6 +215,8 @@ class SchedulerCall(_message.Message):
     def update_framework(self) -> Global___UpdateFramework: ...
     @_builtins.property
     def teardown(self) -> Global___Teardown: ...
+    @_builtins.property
+    def answer_inverse_offer(self) -> Global___AnswerInverseOffer: ...
     def __init__(
         self,
         *,
@@ -193,12 +231,13 @@ class SchedulerCall(_message.Message):
         update_demand: Global___UpdateDemand | None = ...,
         update_framework: Global___UpdateFramework | None = ...,
         teardown: Global___Teardown | None = ...,
+        answer_inverse_offer: Global___AnswerInverseOffer | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["accept", b"accept", "acknowledge", b"acknowledge", "call", b"call", "decline", b"decline", "kill", b"kill", "reconcile", b"reconcile", "revive", b"revive", "subscribe", b"subscribe", "suppress", b"suppress", "teardown", b"teardown", "update_demand", b"update_demand", "update_framework", b"update_framework"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["accept", b"accept", "acknowledge", b"acknowledge", "answer_inverse_offer", b"answer_inverse_offer", "call", b"call", "decline", b"decline", "kill", b"kill", "reconcile", b"reconcile", "revive", b"revive", "subscribe", b"subscribe", "suppress", b"suppress", "teardown", b"teardown", "update_demand", b"update_demand", "update_framework", b"update_framework"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accept", b"accept", "acknowledge", b"acknowledge", "call", b"call", "decline", b"decline", "kill", b"kill", "reconcile", b"reconcile", "revive", b"revive", "subscribe", b"subscribe", "suppress", b"suppress", "teardown", b"teardown", "update_demand", b"update_demand", "update_framework", b"update_framework"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accept", b"accept", "acknowledge", b"acknowledge", "answer_inverse_offer", b"answer_inverse_offer", "call", b"call", "decline", b"decline", "kill", b"kill", "reconcile", b"reconcile", "revive", b"revive", "subscribe", b"subscribe", "suppress", b"suppress", "teardown", b"teardown", "update_demand", b"update_demand", "update_framework", b"update_framework"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_call: _TypeAlias = _typing.Literal["subscribe", "accept", "decline", "revive", "suppress", "kill", "acknowledge", "reconcile", "update_demand", "update_framework", "teardown"]  # noqa: Y015
+    _WhichOneofReturnType_call: _TypeAlias = _typing.Literal["subscribe", "accept", "decline", "revive", "suppress", "kill", "acknowledge", "reconcile", "update_demand", "update_framework", "teardown", "answer_inverse_offer"]  # noqa: Y015
     _WhichOneofArgType_call: _TypeAlias = _typing.Literal["call", b"call"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_call) -> _WhichOneofReturnType_call | None: ...
 
@@ -242,6 +281,9 @@ class SchedulerEvent(_message.Message):
     RECOVERING_FIELD_NUMBER: _builtins.int
     REFUSAL_FIELD_NUMBER: _builtins.int
     CALL_REFUSED_FIELD_NUMBER: _builtins.int
+    OPERATIONS_DONE_FIELD_NUMBER: _builtins.int
+    INVERSE_OFFERS_FIELD_NUMBER: _builtins.int
+    INVERSE_OFFERS_ENDED_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def subscribed(self) -> Global___Subscribed: ...
     @_builtins.property
@@ -256,6 +298,12 @@ class SchedulerEvent(_message.Message):
     def refusal(self) -> Global___Refusal: ...
     @_builtins.property
     def call_refused(self) -> Global___CallRefused: ...
+    @_builtins.property
+    def operations_done(self) -> Global___OperationsDone: ...
+    @_builtins.property
+    def inverse_offers(self) -> Global___InverseOffers: ...
+    @_builtins.property
+    def inverse_offers_ended(self) -> Global___InverseOffersEnded: ...
     def __init__(
         self,
         *,
@@ -266,12 +314,15 @@ class SchedulerEvent(_message.Message):
         recovering: Global___Recovering | None = ...,
         refusal: Global___Refusal | None = ...,
         call_refused: Global___CallRefused | None = ...,
+        operations_done: Global___OperationsDone | None = ...,
+        inverse_offers: Global___InverseOffers | None = ...,
+        inverse_offers_ended: Global___InverseOffersEnded | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["call_refused", b"call_refused", "event", b"event", "offers", b"offers", "recovering", b"recovering", "refusal", b"refusal", "rescind", b"rescind", "subscribed", b"subscribed", "updates", b"updates"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["call_refused", b"call_refused", "event", b"event", "inverse_offers", b"inverse_offers", "inverse_offers_ended", b"inverse_offers_ended", "offers", b"offers", "operations_done", b"operations_done", "recovering", b"recovering", "refusal", b"refusal", "rescind", b"rescind", "subscribed", b"subscribed", "updates", b"updates"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["call_refused", b"call_refused", "event", b"event", "offers", b"offers", "recovering", b"recovering", "refusal", b"refusal", "rescind", b"rescind", "subscribed", b"subscribed", "updates", b"updates"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["call_refused", b"call_refused", "event", b"event", "inverse_offers", b"inverse_offers", "inverse_offers_ended", b"inverse_offers_ended", "offers", b"offers", "operations_done", b"operations_done", "recovering", b"recovering", "refusal", b"refusal", "rescind", b"rescind", "subscribed", b"subscribed", "updates", b"updates"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["subscribed", "offers", "rescind", "updates", "recovering", "refusal", "call_refused"]  # noqa: Y015
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["subscribed", "offers", "rescind", "updates", "recovering", "refusal", "call_refused", "operations_done", "inverse_offers", "inverse_offers_ended"]  # noqa: Y015
     _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
 
@@ -288,6 +339,7 @@ class FrameworkInfo(_message.Message):
     PRINCIPAL_FIELD_NUMBER: _builtins.int
     LABELS_FIELD_NUMBER: _builtins.int
     WEB_URL_FIELD_NUMBER: _builtins.int
+    TAKES_GPUS_FIELD_NUMBER: _builtins.int
     framework_id: _builtins.str
     """Chosen by the framework before its first subscription, so that an answer lost costs nothing; empty: the master chooses."""
     name: _builtins.str
@@ -297,6 +349,8 @@ class FrameworkInfo(_message.Message):
     """Who it is; cannot change."""
     web_url: _builtins.str
     """Where people find it: `http://host:port`."""
+    takes_gpus: _builtins.bool
+    """Scarce resources are kept from the offers of those that do not ask: with this, offers without demand have gpus."""
     @_builtins.property
     def roles(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     @_builtins.property
@@ -311,10 +365,11 @@ class FrameworkInfo(_message.Message):
         principal: _builtins.str = ...,
         labels: _abc.Iterable[_resources_pb2.Label] | None = ...,
         web_url: _builtins.str = ...,
+        takes_gpus: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["failover_timeout_ms", b"failover_timeout_ms", "framework_id", b"framework_id", "labels", b"labels", "name", b"name", "principal", b"principal", "roles", b"roles", "web_url", b"web_url"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["failover_timeout_ms", b"failover_timeout_ms", "framework_id", b"framework_id", "labels", b"labels", "name", b"name", "principal", b"principal", "roles", b"roles", "takes_gpus", b"takes_gpus", "web_url", b"web_url"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -331,7 +386,7 @@ class Subscribe(_message.Message):
     session: _builtins.int
     """Grows with each subscription of this framework id: the newer wins, an older one is refused."""
     uses_demand: _builtins.bool
-    """Offers follow UpdateDemand; without it the framework is offered what is free."""
+    """Offers follow UpdateDemand, and there are none without demand; without it the framework is offered what is free."""
     @_builtins.property
     def framework(self) -> Global___FrameworkInfo: ...
     @_builtins.property
@@ -398,6 +453,10 @@ class Offer(_message.Message):
     GANG_ID_FIELD_NUMBER: _builtins.int
     AGENT_ADDRESS_FIELD_NUMBER: _builtins.int
     RUNTIMES_FIELD_NUMBER: _builtins.int
+    RESERVATION_FIELD_NUMBER: _builtins.int
+    VOLUMES_FIELD_NUMBER: _builtins.int
+    UNAVAILABILITY_FIELD_NUMBER: _builtins.int
+    IS_OPTIMISTIC_FIELD_NUMBER: _builtins.int
     offer_id: _builtins.str
     agent_id: _builtins.str
     hostname: _builtins.str
@@ -406,12 +465,28 @@ class Offer(_message.Message):
     """Offers of one gang carry the same id and are accepted together."""
     agent_address: _builtins.str
     """The agent's SandboxService, `host:port`."""
+    is_optimistic: _builtins.bool
+    """The same resources may stand in offers of others: the first Accept has them, a later one is answered with
+    REASON_OFFER_CONFLICT.
+    """
     @_builtins.property
     def resources(self) -> _resources_pb2.Resources: ...
     @_builtins.property
     def attributes(self) -> _containers.RepeatedCompositeFieldContainer[_resources_pb2.Attribute]: ...
     @_builtins.property
     def runtimes(self) -> _containers.RepeatedScalarFieldContainer[_tasks_pb2.RuntimeKind.ValueType]: ...
+    @_builtins.property
+    def reservation(self) -> _resources_pb2.Reservation:
+        """The offer is of this reservation; unset: of what is not reserved."""
+
+    @_builtins.property
+    def volumes(self) -> _containers.RepeatedCompositeFieldContainer[_resources_pb2.PersistentVolume]:
+        """Persistent volumes of the reservation that no task uses."""
+
+    @_builtins.property
+    def unavailability(self) -> _resources_pb2.Unavailability:
+        """The agent is planned to be away."""
+
     def __init__(
         self,
         *,
@@ -424,10 +499,14 @@ class Offer(_message.Message):
         gang_id: _builtins.str = ...,
         agent_address: _builtins.str = ...,
         runtimes: _abc.Iterable[_tasks_pb2.RuntimeKind.ValueType] | None = ...,
+        reservation: _resources_pb2.Reservation | None = ...,
+        volumes: _abc.Iterable[_resources_pb2.PersistentVolume] | None = ...,
+        unavailability: _resources_pb2.Unavailability | None = ...,
+        is_optimistic: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["resources", b"resources"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["reservation", b"reservation", "resources", b"resources", "unavailability", b"unavailability"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_address", b"agent_address", "agent_id", b"agent_id", "attributes", b"attributes", "gang_id", b"gang_id", "hostname", b"hostname", "offer_id", b"offer_id", "resources", b"resources", "role", b"role", "runtimes", b"runtimes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_address", b"agent_address", "agent_id", b"agent_id", "attributes", b"attributes", "gang_id", b"gang_id", "hostname", b"hostname", "is_optimistic", b"is_optimistic", "offer_id", b"offer_id", "reservation", b"reservation", "resources", b"resources", "role", b"role", "runtimes", b"runtimes", "unavailability", b"unavailability", "volumes", b"volumes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -565,25 +644,315 @@ class Operation(_message.Message):
 
     LAUNCH_FIELD_NUMBER: _builtins.int
     LAUNCH_TASK_GROUP_FIELD_NUMBER: _builtins.int
+    RESERVE_FIELD_NUMBER: _builtins.int
+    UNRESERVE_FIELD_NUMBER: _builtins.int
+    CREATE_VOLUME_FIELD_NUMBER: _builtins.int
+    DESTROY_VOLUME_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def launch(self) -> Global___LaunchTasks: ...
     @_builtins.property
     def launch_task_group(self) -> Global___LaunchTaskGroup: ...
+    @_builtins.property
+    def reserve(self) -> Global___Reserve: ...
+    @_builtins.property
+    def unreserve(self) -> Global___Unreserve: ...
+    @_builtins.property
+    def create_volume(self) -> Global___CreateVolume: ...
+    @_builtins.property
+    def destroy_volume(self) -> Global___DestroyVolume: ...
     def __init__(
         self,
         *,
         launch: Global___LaunchTasks | None = ...,
         launch_task_group: Global___LaunchTaskGroup | None = ...,
+        reserve: Global___Reserve | None = ...,
+        unreserve: Global___Unreserve | None = ...,
+        create_volume: Global___CreateVolume | None = ...,
+        destroy_volume: Global___DestroyVolume | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["launch", b"launch", "launch_task_group", b"launch_task_group", "operation", b"operation"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_volume", b"create_volume", "destroy_volume", b"destroy_volume", "launch", b"launch", "launch_task_group", b"launch_task_group", "operation", b"operation", "reserve", b"reserve", "unreserve", b"unreserve"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["launch", b"launch", "launch_task_group", b"launch_task_group", "operation", b"operation"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_volume", b"create_volume", "destroy_volume", b"destroy_volume", "launch", b"launch", "launch_task_group", b"launch_task_group", "operation", b"operation", "reserve", b"reserve", "unreserve", b"unreserve"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_operation: _TypeAlias = _typing.Literal["launch", "launch_task_group"]  # noqa: Y015
+    _WhichOneofReturnType_operation: _TypeAlias = _typing.Literal["launch", "launch_task_group", "reserve", "unreserve", "create_volume", "destroy_volume"]  # noqa: Y015
     _WhichOneofArgType_operation: _TypeAlias = _typing.Literal["operation", b"operation"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_operation) -> _WhichOneofReturnType_operation | None: ...
 
 Global___Operation: _TypeAlias = Operation  # noqa: Y015
+
+@_typing.final
+class Reserve(_message.Message):
+    """Keep resources of the group's offers for a role: that of the offers or one below it. Out of the reservation
+    `from_reservation_id` (which then keeps the rest), or with none out of what is not reserved. Later operations of the
+    same group find the new reservation. Its principal is the framework's.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OPERATION_ID_FIELD_NUMBER: _builtins.int
+    RESERVATION_FIELD_NUMBER: _builtins.int
+    FROM_RESERVATION_ID_FIELD_NUMBER: _builtins.int
+    operation_id: _builtins.str
+    """Told again in OperationsDone; empty: no news is wanted."""
+    from_reservation_id: _builtins.str
+    @_builtins.property
+    def reservation(self) -> _resources_pb2.Reservation: ...
+    def __init__(
+        self,
+        *,
+        operation_id: _builtins.str = ...,
+        reservation: _resources_pb2.Reservation | None = ...,
+        from_reservation_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["reservation", b"reservation"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["from_reservation_id", b"from_reservation_id", "operation_id", b"operation_id", "reservation", b"reservation"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Reserve: _TypeAlias = Reserve  # noqa: Y015
+
+@_typing.final
+class Unreserve(_message.Message):
+    """Give a reservation of the group's offers back, whole; it must have no volume and no task."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OPERATION_ID_FIELD_NUMBER: _builtins.int
+    RESERVATION_ID_FIELD_NUMBER: _builtins.int
+    operation_id: _builtins.str
+    reservation_id: _builtins.str
+    def __init__(
+        self,
+        *,
+        operation_id: _builtins.str = ...,
+        reservation_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["operation_id", b"operation_id", "reservation_id", b"reservation_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Unreserve: _TypeAlias = Unreserve  # noqa: Y015
+
+@_typing.final
+class CreateVolume(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OPERATION_ID_FIELD_NUMBER: _builtins.int
+    VOLUME_FIELD_NUMBER: _builtins.int
+    operation_id: _builtins.str
+    @_builtins.property
+    def volume(self) -> _resources_pb2.PersistentVolume: ...
+    def __init__(
+        self,
+        *,
+        operation_id: _builtins.str = ...,
+        volume: _resources_pb2.PersistentVolume | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["volume", b"volume"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["operation_id", b"operation_id", "volume", b"volume"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CreateVolume: _TypeAlias = CreateVolume  # noqa: Y015
+
+@_typing.final
+class DestroyVolume(_message.Message):
+    """Its data is deleted; its disk returns to its reservation once the agent has done so."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OPERATION_ID_FIELD_NUMBER: _builtins.int
+    VOLUME_ID_FIELD_NUMBER: _builtins.int
+    operation_id: _builtins.str
+    volume_id: _builtins.str
+    def __init__(
+        self,
+        *,
+        operation_id: _builtins.str = ...,
+        volume_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["operation_id", b"operation_id", "volume_id", b"volume_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DestroyVolume: _TypeAlias = DestroyVolume  # noqa: Y015
+
+@_typing.final
+class OperationsDone(_message.Message):
+    """What became of operations other than launches. They are durable when this is told."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESULTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def results(self) -> _containers.RepeatedCompositeFieldContainer[Global___OperationResult]: ...
+    def __init__(
+        self,
+        *,
+        results: _abc.Iterable[Global___OperationResult] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["results", b"results"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OperationsDone: _TypeAlias = OperationsDone  # noqa: Y015
+
+@_typing.final
+class OperationResult(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OPERATION_ID_FIELD_NUMBER: _builtins.int
+    AGENT_ID_FIELD_NUMBER: _builtins.int
+    IS_DONE_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    operation_id: _builtins.str
+    agent_id: _builtins.str
+    is_done: _builtins.bool
+    message: _builtins.str
+    """Why it was refused: field, value, what is allowed."""
+    def __init__(
+        self,
+        *,
+        operation_id: _builtins.str = ...,
+        agent_id: _builtins.str = ...,
+        is_done: _builtins.bool = ...,
+        message: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "is_done", b"is_done", "message", b"message", "operation_id", b"operation_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OperationResult: _TypeAlias = OperationResult  # noqa: Y015
+
+@_typing.final
+class InverseOffer(_message.Message):
+    """The master asks for resources back: the framework ends these tasks in its own way until the deadline, or others on the
+    same agent that free as much; after it they are killed.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INVERSE_OFFER_ID_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    AGENT_ID_FIELD_NUMBER: _builtins.int
+    HOSTNAME_FIELD_NUMBER: _builtins.int
+    TASK_IDS_FIELD_NUMBER: _builtins.int
+    RESOURCES_FIELD_NUMBER: _builtins.int
+    DEADLINE_UNIX_MS_FIELD_NUMBER: _builtins.int
+    UNAVAILABILITY_FIELD_NUMBER: _builtins.int
+    inverse_offer_id: _builtins.str
+    reason: Global___InverseOfferReason.ValueType
+    agent_id: _builtins.str
+    hostname: _builtins.str
+    deadline_unix_ms: _builtins.int
+    """0: the master will kill nothing."""
+    @_builtins.property
+    def task_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def resources(self) -> _resources_pb2.Resources:
+        """What must become free."""
+
+    @_builtins.property
+    def unavailability(self) -> _resources_pb2.Unavailability: ...
+    def __init__(
+        self,
+        *,
+        inverse_offer_id: _builtins.str = ...,
+        reason: Global___InverseOfferReason.ValueType = ...,
+        agent_id: _builtins.str = ...,
+        hostname: _builtins.str = ...,
+        task_ids: _abc.Iterable[_builtins.str] | None = ...,
+        resources: _resources_pb2.Resources | None = ...,
+        deadline_unix_ms: _builtins.int = ...,
+        unavailability: _resources_pb2.Unavailability | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["resources", b"resources", "unavailability", b"unavailability"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "deadline_unix_ms", b"deadline_unix_ms", "hostname", b"hostname", "inverse_offer_id", b"inverse_offer_id", "reason", b"reason", "resources", b"resources", "task_ids", b"task_ids", "unavailability", b"unavailability"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___InverseOffer: _TypeAlias = InverseOffer  # noqa: Y015
+
+@_typing.final
+class InverseOffers(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INVERSE_OFFERS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def inverse_offers(self) -> _containers.RepeatedCompositeFieldContainer[Global___InverseOffer]: ...
+    def __init__(
+        self,
+        *,
+        inverse_offers: _abc.Iterable[Global___InverseOffer] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["inverse_offers", b"inverse_offers"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___InverseOffers: _TypeAlias = InverseOffers  # noqa: Y015
+
+@_typing.final
+class InverseOffersEnded(_message.Message):
+    """These are done with: met, called off, or past their deadline."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INVERSE_OFFER_IDS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def inverse_offer_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def __init__(
+        self,
+        *,
+        inverse_offer_ids: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["inverse_offer_ids", b"inverse_offer_ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___InverseOffersEnded: _TypeAlias = InverseOffersEnded  # noqa: Y015
+
+@_typing.final
+class AnswerInverseOffer(_message.Message):
+    """What the framework means to do, for people who ask; the deadline stands."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INVERSE_OFFER_ID_FIELD_NUMBER: _builtins.int
+    IS_ACCEPTED_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    inverse_offer_id: _builtins.str
+    is_accepted: _builtins.bool
+    reason: _builtins.str
+    """At most 255 characters."""
+    def __init__(
+        self,
+        *,
+        inverse_offer_id: _builtins.str = ...,
+        is_accepted: _builtins.bool = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["inverse_offer_id", b"inverse_offer_id", "is_accepted", b"is_accepted", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AnswerInverseOffer: _TypeAlias = AnswerInverseOffer  # noqa: Y015
 
 @_typing.final
 class LaunchTasks(_message.Message):
@@ -887,14 +1256,23 @@ class Demand(_message.Message):
     PRIORITY_FIELD_NUMBER: _builtins.int
     GANG_ID_FIELD_NUMBER: _builtins.int
     EXPECTED_DURATION_MS_FIELD_NUMBER: _builtins.int
+    PORT_COUNT_FIELD_NUMBER: _builtins.int
+    GROUP_FIELD_NUMBER: _builtins.int
+    RUNTIME_FIELD_NUMBER: _builtins.int
     demand_id: _builtins.str
     count: _builtins.int
     placement: Global___Placement.ValueType
     priority: _builtins.int
     gang_id: _builtins.str
-    """Demands of one gang start all or not at all."""
+    """Demands of one gang start all or not at all: its offers come as one set and are accepted by one atomic Accept."""
     expected_duration_ms: _builtins.int
     """0: unknown."""
+    port_count: _builtins.int
+    """Any so many ports; particular ones stand in `resources`."""
+    group: _builtins.str
+    """With whose tasks (TaskTerms.group) UNIQUE, GROUP_BY and MAX_PER count."""
+    runtime: _tasks_pb2.RuntimeKind.ValueType
+    """The runtime that the agent must have; unspecified: any."""
     @_builtins.property
     def resources(self) -> _resources_pb2.Resources: ...
     @_builtins.property
@@ -910,10 +1288,13 @@ class Demand(_message.Message):
         priority: _builtins.int = ...,
         gang_id: _builtins.str = ...,
         expected_duration_ms: _builtins.int = ...,
+        port_count: _builtins.int = ...,
+        group: _builtins.str = ...,
+        runtime: _tasks_pb2.RuntimeKind.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["resources", b"resources"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["constraints", b"constraints", "count", b"count", "demand_id", b"demand_id", "expected_duration_ms", b"expected_duration_ms", "gang_id", b"gang_id", "placement", b"placement", "priority", b"priority", "resources", b"resources"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["constraints", b"constraints", "count", b"count", "demand_id", b"demand_id", "expected_duration_ms", b"expected_duration_ms", "gang_id", b"gang_id", "group", b"group", "placement", b"placement", "port_count", b"port_count", "priority", b"priority", "resources", b"resources", "runtime", b"runtime"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

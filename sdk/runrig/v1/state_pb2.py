@@ -23,24 +23,31 @@ _sym_db = _symbol_database.Default()
 
 
 from runrig.v1 import agent_pb2 as runrig_dot_v1_dot_agent__pb2
+from runrig.v1 import resources_pb2 as runrig_dot_v1_dot_resources__pb2
 from runrig.v1 import scheduler_pb2 as runrig_dot_v1_dot_scheduler__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15runrig/v1/state.proto\x12\trunrig.v1\x1a\x15runrig/v1/agent.proto\x1a\x19runrig/v1/scheduler.proto\";\n\rStoredCluster\x12\x12\n\ncluster_id\x18\x01 \x01(\t\x12\x16\n\x0eschema_version\x18\x02 \x01(\r\"\x8b\x01\n\x0bStoredAgent\x12#\n\x05\x61gent\x18\x01 \x01(\x0b\x32\x14.runrig.v1.AgentInfo\x12(\n\x05state\x18\x02 \x01(\x0e\x32\x19.runrig.v1.AdmissionState\x12\x16\n\x0eis_deactivated\x18\x03 \x01(\x08\x12\x15\n\rsince_unix_ms\x18\x04 \x01(\x03\"\x88\x01\n\x0fStoredFramework\x12+\n\tframework\x18\x01 \x01(\x0b\x32\x18.runrig.v1.FrameworkInfo\x12\x0f\n\x07session\x18\x02 \x01(\x04\x12!\n\x19\x66\x61ilover_deadline_unix_ms\x18\x03 \x01(\x03\x12\x14\n\x0cis_completed\x18\x04 \x01(\x08\"1\n\nStoredRole\x12\x0c\n\x04role\x18\x01 \x01(\t\x12\x15\n\rweight_millis\x18\x02 \x01(\x03*\x8a\x01\n\x0e\x41\x64missionState\x12\x1f\n\x1b\x41\x44MISSION_STATE_UNSPECIFIED\x10\x00\x12\x1c\n\x18\x41\x44MISSION_STATE_ADMITTED\x10\x01\x12\x1f\n\x1b\x41\x44MISSION_STATE_UNREACHABLE\x10\x02\x12\x18\n\x14\x41\x44MISSION_STATE_GONE\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15runrig/v1/state.proto\x12\trunrig.v1\x1a\x15runrig/v1/agent.proto\x1a\x19runrig/v1/resources.proto\x1a\x19runrig/v1/scheduler.proto\";\n\rStoredCluster\x12\x12\n\ncluster_id\x18\x01 \x01(\t\x12\x16\n\x0eschema_version\x18\x02 \x01(\r\"\xe5\x01\n\x0bStoredAgent\x12#\n\x05\x61gent\x18\x01 \x01(\x0b\x32\x14.runrig.v1.AgentInfo\x12(\n\x05state\x18\x02 \x01(\x0e\x32\x19.runrig.v1.AdmissionState\x12\x16\n\x0eis_deactivated\x18\x03 \x01(\x08\x12\x15\n\rsince_unix_ms\x18\x04 \x01(\x03\x12%\n\x05\x64rain\x18\x05 \x01(\x0b\x32\x16.runrig.v1.StoredDrain\x12\x31\n\x0eunavailability\x18\x06 \x01(\x0b\x32\x19.runrig.v1.Unavailability\"^\n\x0bStoredDrain\x12\x18\n\x10\x64\x65\x61\x64line_unix_ms\x18\x01 \x01(\x03\x12\x15\n\x08grace_ms\x18\x02 \x01(\x03H\x00\x88\x01\x01\x12\x11\n\tthen_gone\x18\x03 \x01(\x08\x42\x0b\n\t_grace_ms\"\x88\x01\n\x0fStoredFramework\x12+\n\tframework\x18\x01 \x01(\x0b\x32\x18.runrig.v1.FrameworkInfo\x12\x0f\n\x07session\x18\x02 \x01(\x04\x12!\n\x19\x66\x61ilover_deadline_unix_ms\x18\x03 \x01(\x03\x12\x14\n\x0cis_completed\x18\x04 \x01(\x08\"\x8e\x01\n\nStoredRole\x12\x0c\n\x04role\x18\x01 \x01(\t\x12\x15\n\rweight_millis\x18\x02 \x01(\x03\x12\x1f\n\x05limit\x18\x03 \x01(\x0b\x32\x10.runrig.v1.Quota\x12#\n\tguarantee\x18\x04 \x01(\x0b\x32\x10.runrig.v1.Quota\x12\x15\n\ris_optimistic\x18\x05 \x01(\x08\"o\n\x11StoredReservation\x12\x10\n\x08\x61gent_id\x18\x01 \x01(\t\x12+\n\x0breservation\x18\x02 \x01(\x0b\x32\x16.runrig.v1.Reservation\x12\x1b\n\x13\x66rom_reservation_id\x18\x03 \x01(\t\"`\n\x0cStoredVolume\x12\x10\n\x08\x61gent_id\x18\x01 \x01(\t\x12+\n\x06volume\x18\x02 \x01(\x0b\x32\x1b.runrig.v1.PersistentVolume\x12\x11\n\tis_doomed\x18\x03 \x01(\x08*\x8a\x01\n\x0e\x41\x64missionState\x12\x1f\n\x1b\x41\x44MISSION_STATE_UNSPECIFIED\x10\x00\x12\x1c\n\x18\x41\x44MISSION_STATE_ADMITTED\x10\x01\x12\x1f\n\x1b\x41\x44MISSION_STATE_UNREACHABLE\x10\x02\x12\x18\n\x14\x41\x44MISSION_STATE_GONE\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'runrig.v1.state_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_ADMISSIONSTATE']._serialized_start=480
-  _globals['_ADMISSIONSTATE']._serialized_end=618
-  _globals['_STOREDCLUSTER']._serialized_start=86
-  _globals['_STOREDCLUSTER']._serialized_end=145
-  _globals['_STOREDAGENT']._serialized_start=148
-  _globals['_STOREDAGENT']._serialized_end=287
-  _globals['_STOREDFRAMEWORK']._serialized_start=290
-  _globals['_STOREDFRAMEWORK']._serialized_end=426
-  _globals['_STOREDROLE']._serialized_start=428
-  _globals['_STOREDROLE']._serialized_end=477
+  _globals['_ADMISSIONSTATE']._serialized_start=998
+  _globals['_ADMISSIONSTATE']._serialized_end=1136
+  _globals['_STOREDCLUSTER']._serialized_start=113
+  _globals['_STOREDCLUSTER']._serialized_end=172
+  _globals['_STOREDAGENT']._serialized_start=175
+  _globals['_STOREDAGENT']._serialized_end=404
+  _globals['_STOREDDRAIN']._serialized_start=406
+  _globals['_STOREDDRAIN']._serialized_end=500
+  _globals['_STOREDFRAMEWORK']._serialized_start=503
+  _globals['_STOREDFRAMEWORK']._serialized_end=639
+  _globals['_STOREDROLE']._serialized_start=642
+  _globals['_STOREDROLE']._serialized_end=784
+  _globals['_STOREDRESERVATION']._serialized_start=786
+  _globals['_STOREDRESERVATION']._serialized_end=897
+  _globals['_STOREDVOLUME']._serialized_start=899
+  _globals['_STOREDVOLUME']._serialized_end=995
 # @@protoc_insertion_point(module_scope)

@@ -7,6 +7,7 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from runrig.v1 import agent_pb2 as _agent_pb2
+from runrig.v1 import resources_pb2 as _resources_pb2
 from runrig.v1 import scheduler_pb2 as _scheduler_pb2
 import builtins as _builtins
 import sys
@@ -75,11 +76,17 @@ class StoredAgent(_message.Message):
     STATE_FIELD_NUMBER: _builtins.int
     IS_DEACTIVATED_FIELD_NUMBER: _builtins.int
     SINCE_UNIX_MS_FIELD_NUMBER: _builtins.int
+    DRAIN_FIELD_NUMBER: _builtins.int
+    UNAVAILABILITY_FIELD_NUMBER: _builtins.int
     state: Global___AdmissionState.ValueType
     is_deactivated: _builtins.bool
     since_unix_ms: _builtins.int
     @_builtins.property
     def agent(self) -> _agent_pb2.AgentInfo: ...
+    @_builtins.property
+    def drain(self) -> Global___StoredDrain: ...
+    @_builtins.property
+    def unavailability(self) -> _resources_pb2.Unavailability: ...
     def __init__(
         self,
         *,
@@ -87,14 +94,48 @@ class StoredAgent(_message.Message):
         state: Global___AdmissionState.ValueType = ...,
         is_deactivated: _builtins.bool = ...,
         since_unix_ms: _builtins.int = ...,
+        drain: Global___StoredDrain | None = ...,
+        unavailability: _resources_pb2.Unavailability | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "drain", b"drain", "unavailability", b"unavailability"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "is_deactivated", b"is_deactivated", "since_unix_ms", b"since_unix_ms", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "drain", b"drain", "is_deactivated", b"is_deactivated", "since_unix_ms", b"since_unix_ms", "state", b"state", "unavailability", b"unavailability"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___StoredAgent: _TypeAlias = StoredAgent  # noqa: Y015
+
+@_typing.final
+class StoredDrain(_message.Message):
+    """Set while an agent is drained, and after it until it is activated again."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DEADLINE_UNIX_MS_FIELD_NUMBER: _builtins.int
+    GRACE_MS_FIELD_NUMBER: _builtins.int
+    THEN_GONE_FIELD_NUMBER: _builtins.int
+    deadline_unix_ms: _builtins.int
+    """When what still runs is killed."""
+    grace_ms: _builtins.int
+    """Of those kills; unset: each task's own."""
+    then_gone: _builtins.bool
+    """Mark the agent gone once it is empty."""
+    def __init__(
+        self,
+        *,
+        deadline_unix_ms: _builtins.int = ...,
+        grace_ms: _builtins.int | None = ...,
+        then_gone: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_grace_ms", b"_grace_ms", "grace_ms", b"grace_ms"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_grace_ms", b"_grace_ms", "deadline_unix_ms", b"deadline_unix_ms", "grace_ms", b"grace_ms", "then_gone", b"then_gone"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__grace_ms: _TypeAlias = _typing.Literal["grace_ms"]  # noqa: Y015
+    _WhichOneofArgType__grace_ms: _TypeAlias = _typing.Literal["_grace_ms", b"_grace_ms"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__grace_ms) -> _WhichOneofReturnType__grace_ms | None: ...
+
+Global___StoredDrain: _TypeAlias = StoredDrain  # noqa: Y015
 
 @_typing.final
 class StoredFramework(_message.Message):
@@ -136,18 +177,87 @@ class StoredRole(_message.Message):
 
     ROLE_FIELD_NUMBER: _builtins.int
     WEIGHT_MILLIS_FIELD_NUMBER: _builtins.int
+    LIMIT_FIELD_NUMBER: _builtins.int
+    GUARANTEE_FIELD_NUMBER: _builtins.int
+    IS_OPTIMISTIC_FIELD_NUMBER: _builtins.int
     role: _builtins.str
     weight_millis: _builtins.int
+    is_optimistic: _builtins.bool
+    @_builtins.property
+    def limit(self) -> _resources_pb2.Quota: ...
+    @_builtins.property
+    def guarantee(self) -> _resources_pb2.Quota: ...
     def __init__(
         self,
         *,
         role: _builtins.str = ...,
         weight_millis: _builtins.int = ...,
+        limit: _resources_pb2.Quota | None = ...,
+        guarantee: _resources_pb2.Quota | None = ...,
+        is_optimistic: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["guarantee", b"guarantee", "limit", b"limit"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["role", b"role", "weight_millis", b"weight_millis"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["guarantee", b"guarantee", "is_optimistic", b"is_optimistic", "limit", b"limit", "role", b"role", "weight_millis", b"weight_millis"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___StoredRole: _TypeAlias = StoredRole  # noqa: Y015
+
+@_typing.final
+class StoredReservation(_message.Message):
+    """Key `reservations/<agent_id>/<reservation_id>`: those that are not static."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AGENT_ID_FIELD_NUMBER: _builtins.int
+    RESERVATION_FIELD_NUMBER: _builtins.int
+    FROM_RESERVATION_ID_FIELD_NUMBER: _builtins.int
+    agent_id: _builtins.str
+    from_reservation_id: _builtins.str
+    """The reservation that it was taken from and returns to; empty: what is not reserved."""
+    @_builtins.property
+    def reservation(self) -> _resources_pb2.Reservation: ...
+    def __init__(
+        self,
+        *,
+        agent_id: _builtins.str = ...,
+        reservation: _resources_pb2.Reservation | None = ...,
+        from_reservation_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["reservation", b"reservation"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "from_reservation_id", b"from_reservation_id", "reservation", b"reservation"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StoredReservation: _TypeAlias = StoredReservation  # noqa: Y015
+
+@_typing.final
+class StoredVolume(_message.Message):
+    """Key `volumes/<agent_id>/<volume_id>`."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AGENT_ID_FIELD_NUMBER: _builtins.int
+    VOLUME_FIELD_NUMBER: _builtins.int
+    IS_DOOMED_FIELD_NUMBER: _builtins.int
+    agent_id: _builtins.str
+    is_doomed: _builtins.bool
+    """It was destroyed, and its agent has not said yet that the data is gone."""
+    @_builtins.property
+    def volume(self) -> _resources_pb2.PersistentVolume: ...
+    def __init__(
+        self,
+        *,
+        agent_id: _builtins.str = ...,
+        volume: _resources_pb2.PersistentVolume | None = ...,
+        is_doomed: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["volume", b"volume"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "is_doomed", b"is_doomed", "volume", b"volume"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StoredVolume: _TypeAlias = StoredVolume  # noqa: Y015

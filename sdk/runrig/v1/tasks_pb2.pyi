@@ -100,6 +100,8 @@ class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueTy
     REASON_ATOMIC_ACCEPT_REFUSED: _Reason.ValueType  # 5
     REASON_AGENT_DISCONNECTED: _Reason.ValueType  # 6
     REASON_LAUNCH_LOST: _Reason.ValueType  # 7
+    REASON_OFFER_CONFLICT: _Reason.ValueType  # 8
+    """The resources of an optimistic offer were taken first by another framework."""
     REASON_AGENT_UNREACHABLE: _Reason.ValueType  # 10
     """What the master says of agents and frameworks."""
     REASON_AGENT_RETURNED: _Reason.ValueType  # 11
@@ -120,6 +122,10 @@ class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueTy
     REASON_TASK_GROUP_ENDED: _Reason.ValueType  # 28
     REASON_STATUS_UNAVAILABLE: _Reason.ValueType  # 29
     REASON_HOST_REBOOTED: _Reason.ValueType  # 30
+    REASON_PREEMPTED: _Reason.ValueType  # 31
+    """Its resources were needed by demand of a higher priority."""
+    REASON_AGENT_DRAINED: _Reason.ValueType  # 32
+    """Its agent is being drained."""
     REASON_IMAGE_UNAVAILABLE: _Reason.ValueType  # 40
     """Why it could not start."""
     REASON_RUNTIME_UNAVAILABLE: _Reason.ValueType  # 41
@@ -145,6 +151,8 @@ REASON_TASK_GROUP_REFUSED: Reason.ValueType  # 4
 REASON_ATOMIC_ACCEPT_REFUSED: Reason.ValueType  # 5
 REASON_AGENT_DISCONNECTED: Reason.ValueType  # 6
 REASON_LAUNCH_LOST: Reason.ValueType  # 7
+REASON_OFFER_CONFLICT: Reason.ValueType  # 8
+"""The resources of an optimistic offer were taken first by another framework."""
 REASON_AGENT_UNREACHABLE: Reason.ValueType  # 10
 """What the master says of agents and frameworks."""
 REASON_AGENT_RETURNED: Reason.ValueType  # 11
@@ -165,6 +173,10 @@ REASON_KILLED_BEFORE_LAUNCH: Reason.ValueType  # 27
 REASON_TASK_GROUP_ENDED: Reason.ValueType  # 28
 REASON_STATUS_UNAVAILABLE: Reason.ValueType  # 29
 REASON_HOST_REBOOTED: Reason.ValueType  # 30
+REASON_PREEMPTED: Reason.ValueType  # 31
+"""Its resources were needed by demand of a higher priority."""
+REASON_AGENT_DRAINED: Reason.ValueType  # 32
+"""Its agent is being drained."""
 REASON_IMAGE_UNAVAILABLE: Reason.ValueType  # 40
 """Why it could not start."""
 REASON_RUNTIME_UNAVAILABLE: Reason.ValueType  # 41
@@ -224,7 +236,9 @@ Global___NetworkMode: _TypeAlias = NetworkMode  # noqa: Y015
 
 @_typing.final
 class TaskSpec(_message.Message):
-    """One run of a command or container. The master reads the first five fields and forwards the rest unread."""
+    """One run of a command or container. The master reads the first four fields, `terms` and the ids of persistent volumes,
+    and forwards the rest unread.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -243,6 +257,7 @@ class TaskSpec(_message.Message):
     MAX_RUN_MS_FIELD_NUMBER: _builtins.int
     HEALTH_CHECKS_FIELD_NUMBER: _builtins.int
     DATA_FIELD_NUMBER: _builtins.int
+    TERMS_FIELD_NUMBER: _builtins.int
     task_id: _builtins.str
     """1 to 255 characters, no slash, no control character; never used twice within a framework."""
     name: _builtins.str
@@ -277,6 +292,8 @@ class TaskSpec(_message.Message):
     def kill_policy(self) -> Global___KillPolicy: ...
     @_builtins.property
     def health_checks(self) -> _containers.RepeatedCompositeFieldContainer[Global___HealthCheck]: ...
+    @_builtins.property
+    def terms(self) -> Global___TaskTerms: ...
     def __init__(
         self,
         *,
@@ -295,14 +312,53 @@ class TaskSpec(_message.Message):
         max_run_ms: _builtins.int = ...,
         health_checks: _abc.Iterable[Global___HealthCheck] | None = ...,
         data: _builtins.bytes = ...,
+        terms: Global___TaskTerms | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["command", b"command", "container", b"container", "kill_policy", b"kill_policy", "limits", b"limits", "resources", b"resources"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["command", b"command", "container", b"container", "kill_policy", b"kill_policy", "limits", b"limits", "resources", b"resources", "terms", b"terms"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["command", b"command", "container", b"container", "data", b"data", "fetch", b"fetch", "health_checks", b"health_checks", "kill_policy", b"kill_policy", "labels", b"labels", "limits", b"limits", "max_run_ms", b"max_run_ms", "name", b"name", "ports", b"ports", "resources", b"resources", "runtime", b"runtime", "task_id", b"task_id", "volumes", b"volumes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["command", b"command", "container", b"container", "data", b"data", "fetch", b"fetch", "health_checks", b"health_checks", "kill_policy", b"kill_policy", "labels", b"labels", "limits", b"limits", "max_run_ms", b"max_run_ms", "name", b"name", "ports", b"ports", "resources", b"resources", "runtime", b"runtime", "task_id", b"task_id", "terms", b"terms", "volumes", b"volumes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___TaskSpec: _TypeAlias = TaskSpec  # noqa: Y015
+
+@_typing.final
+class TaskTerms(_message.Message):
+    """What the master schedules by, beside the resources."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESERVATION_ID_FIELD_NUMBER: _builtins.int
+    GROUP_FIELD_NUMBER: _builtins.int
+    PRIORITY_FIELD_NUMBER: _builtins.int
+    GANG_ID_FIELD_NUMBER: _builtins.int
+    EXPECTED_DURATION_MS_FIELD_NUMBER: _builtins.int
+    reservation_id: _builtins.str
+    """The reservation among the offers that the task runs in; empty: in what is not reserved."""
+    group: _builtins.str
+    """Tasks of one group are counted together by the constraints UNIQUE, GROUP_BY and MAX_PER."""
+    priority: _builtins.int
+    """Demand of a higher priority may take the place of tasks of a lower one."""
+    gang_id: _builtins.str
+    """Tasks of one gang are preempted all or none."""
+    expected_duration_ms: _builtins.int
+    """How long it promises to run; 0: unknown."""
+    def __init__(
+        self,
+        *,
+        reservation_id: _builtins.str = ...,
+        group: _builtins.str = ...,
+        priority: _builtins.int = ...,
+        gang_id: _builtins.str = ...,
+        expected_duration_ms: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["expected_duration_ms", b"expected_duration_ms", "gang_id", b"gang_id", "group", b"group", "priority", b"priority", "reservation_id", b"reservation_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TaskTerms: _TypeAlias = TaskTerms  # noqa: Y015
 
 @_typing.final
 class Limits(_message.Message):
@@ -465,19 +521,23 @@ class Volume(_message.Message):
     HOST_PATH_FIELD_NUMBER: _builtins.int
     CONTAINER_PATH_FIELD_NUMBER: _builtins.int
     READ_ONLY_FIELD_NUMBER: _builtins.int
+    VOLUME_ID_FIELD_NUMBER: _builtins.int
     host_path: _builtins.str
     container_path: _builtins.str
     read_only: _builtins.bool
+    volume_id: _builtins.str
+    """A persistent volume of the task's reservation, in place of host_path."""
     def __init__(
         self,
         *,
         host_path: _builtins.str = ...,
         container_path: _builtins.str = ...,
         read_only: _builtins.bool = ...,
+        volume_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["container_path", b"container_path", "host_path", b"host_path", "read_only", b"read_only"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["container_path", b"container_path", "host_path", b"host_path", "read_only", b"read_only", "volume_id", b"volume_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

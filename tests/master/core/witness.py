@@ -171,7 +171,7 @@ class Witness:
         for offer_id in named:
             if self.offers.get(offer_id, ("",))[0] == mine:
                 del self.offers[offer_id]
-        self._is_all_or_nothing = call.atomic and any(op.tasks for group in call.groups for op in group.operations)
+        self._is_all_or_nothing = call.atomic and any(group.tasks for group in call.groups)
 
     def _refuse(
         self, mine: FrameworkId, role: Role, agent: AgentId, resources: Resources, filter_: Filter, now: float
