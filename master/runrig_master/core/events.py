@@ -8,6 +8,7 @@ from typing import NewType
 from runrig.agents import Report
 from runrig.ids import AgentId, FrameworkId, Role, TaskId
 from runrig.offers import Call
+from runrig.reservations import PersistentVolume, Reservation
 
 StreamId = NewType("StreamId", int)
 """One connection of an agent or a scheduler; never used twice by a process."""
@@ -93,9 +94,47 @@ class WeightAsked:
 
 
 @dataclass(frozen=True, slots=True)
+class ReserveAsked:
+    """An operator keeps resources for a role: out of the reservation `source_id`, or of what is not reserved."""
+
+    question: QuestionId
+    agent_id: AgentId
+    reservation: Reservation
+    source_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class UnreserveAsked:
+    """An operator gives a reservation back, whole."""
+
+    question: QuestionId
+    agent_id: AgentId
+    reservation_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class CreateVolumeAsked:
+    """An operator makes a persistent volume on the disk of a reservation."""
+
+    question: QuestionId
+    agent_id: AgentId
+    volume: PersistentVolume
+
+
+@dataclass(frozen=True, slots=True)
+class DestroyVolumeAsked:
+    """An operator deletes a persistent volume with its data."""
+
+    question: QuestionId
+    agent_id: AgentId
+    volume_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class Tick:
     """A loop turn ends: what is due happens, and what is free is offered."""
 
 
-OperatorEvent = KillTaskAsked | TeardownAsked | DeactivationAsked | GoneAsked | WeightAsked
+ReservationEvent = ReserveAsked | UnreserveAsked | CreateVolumeAsked | DestroyVolumeAsked
+OperatorEvent = KillTaskAsked | TeardownAsked | DeactivationAsked | GoneAsked | WeightAsked | ReservationEvent
 Event = AgentReported | AgentStreamClosed | SchedulerCalled | SchedulerStreamClosed | OperatorEvent | Tick

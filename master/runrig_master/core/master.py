@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from typing import assert_never
 
 from runrig.agents import AgentChanged, Register, TaskNotHere, VolumeDestroyed
-from runrig.errors import Conflict, InvalidInput, NotFound, RunrigError
+from runrig.errors import Conflict, InvalidInput, NotFound, RunrigError, Unavailable
 from runrig.ids import FrameworkId, checked_role
 from runrig.offers import (
     Accept,
@@ -53,16 +53,20 @@ from runrig_master.core.commands import (
 from runrig_master.core.events import (
     AgentReported,
     AgentStreamClosed,
+    CreateVolumeAsked,
     DeactivationAsked,
+    DestroyVolumeAsked,
     Event,
     GoneAsked,
     KillTaskAsked,
     OperatorEvent,
+    ReserveAsked,
     SchedulerCalled,
     SchedulerStreamClosed,
     StreamId,
     TeardownAsked,
     Tick,
+    UnreserveAsked,
     WeightAsked,
 )
 from runrig_master.core.settings import CoreSettings
@@ -250,6 +254,8 @@ class Master:
                 error = agents.mark_gone(self.cluster, event.agent_id, now)
             case WeightAsked():
                 error = self._weight_asked(event)
+            case ReserveAsked() | UnreserveAsked() | CreateVolumeAsked() | DestroyVolumeAsked():
+                error = Unavailable("this master cannot change reservations and volumes yet")
             case _:
                 assert_never(event)
         self.cluster.do(AnswerOperator(event.question, error))
