@@ -8,7 +8,7 @@ from typing import NewType
 from runrig.agents import Report
 from runrig.ids import AgentId, FrameworkId, Role, TaskId
 from runrig.offers import Call
-from runrig.reservations import PersistentVolume, Reservation
+from runrig.reservations import PersistentVolume, Reservation, Unavailability
 
 StreamId = NewType("StreamId", int)
 """One connection of an agent or a scheduler; never used twice by a process."""
@@ -69,7 +69,7 @@ class TeardownAsked:
 
 @dataclass(frozen=True, slots=True)
 class DeactivationAsked:
-    """An operator stops (or with `is_deactivated` False resumes) the offers of an agent."""
+    """An operator stops the offers of an agent, or with `is_deactivated` False resumes them: that ends a drain, too."""
 
     question: QuestionId
     agent_id: AgentId
@@ -131,10 +131,35 @@ class DestroyVolumeAsked:
 
 
 @dataclass(frozen=True, slots=True)
+class DrainAsked:
+    """An operator empties an agent: its tasks have `notice_ms` to leave, then they are killed with `grace_ms`.
+
+    None is the master's default of a notice, and each task's own grace. With `then_gone` the agent is marked gone once
+    it is empty.
+    """
+
+    question: QuestionId
+    agent_id: AgentId
+    notice_ms: int | None = None
+    grace_ms: int | None = None
+    then_gone: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class UnavailabilityAsked:
+    """An operator says when agents will be away, all at the same time; None: they will not be, after all."""
+
+    question: QuestionId
+    agent_ids: tuple[AgentId, ...]
+    unavailability: Unavailability | None
+
+
+@dataclass(frozen=True, slots=True)
 class Tick:
     """A loop turn ends: what is due happens, and what is free is offered."""
 
 
 ReservationEvent = ReserveAsked | UnreserveAsked | CreateVolumeAsked | DestroyVolumeAsked
-OperatorEvent = KillTaskAsked | TeardownAsked | DeactivationAsked | GoneAsked | WeightAsked | ReservationEvent
+MaintenanceEvent = DeactivationAsked | DrainAsked | UnavailabilityAsked | GoneAsked
+OperatorEvent = KillTaskAsked | TeardownAsked | WeightAsked | ReservationEvent | MaintenanceEvent
 Event = AgentReported | AgentStreamClosed | SchedulerCalled | SchedulerStreamClosed | OperatorEvent | Tick

@@ -56,6 +56,7 @@ from runrig_master.core.events import (
     CreateVolumeAsked,
     DeactivationAsked,
     DestroyVolumeAsked,
+    DrainAsked,
     Event,
     GoneAsked,
     KillTaskAsked,
@@ -66,6 +67,7 @@ from runrig_master.core.events import (
     StreamId,
     TeardownAsked,
     Tick,
+    UnavailabilityAsked,
     UnreserveAsked,
     WeightAsked,
 )
@@ -254,6 +256,8 @@ class Master:
                 error = agents.mark_gone(self.cluster, event.agent_id, now)
             case WeightAsked():
                 error = self._weight_asked(event)
+            case DrainAsked() | UnavailabilityAsked():
+                error = Unavailable("this master cannot drain agents and plan maintenance yet")
             case ReserveAsked() | UnreserveAsked() | CreateVolumeAsked() | DestroyVolumeAsked():
                 error = Unavailable("this master cannot change reservations and volumes yet")
             case _:
