@@ -7,6 +7,7 @@ from runrig.errors import Conflict
 from runrig.ids import Role
 from runrig.v1 import state_pb2
 from runrig_master.core.commands import AgentRecord, Forget, FrameworkRecord, Record, RoleRecord
+from runrig_master.quotas_grpc import quota_from_wire, quota_to_wire
 
 SCHEMA_VERSION = 1
 CLUSTER_KEY = "cluster"
@@ -20,13 +21,14 @@ def entry(record: Record) -> tuple[str, bytes]:
         case FrameworkRecord():
             return f"frameworks/{record.framework.framework_id}", _framework(record).SerializeToString()
         case RoleRecord():
-            message = state_pb2.StoredRole(role=record.role, weight_millis=record.weight_millis)
-            return f"roles/{record.role}", message.SerializeToString()
+            return f"roles/{record.role}", _role(record).SerializeToString()
 
 
 def forgotten_key(forget: Forget) -> str:
     """Return the key that `forget` removes."""
-    return f"agents/{forget.agent_id}" if forget.agent_id is not None else f"frameworks/{forget.framework_id}"
+    if forget.agent_id is not None:
+        return f"agents/{forget.agent_id}"
+    return f"frameworks/{forget.framework_id}" if forget.framework_id is not None else f"roles/{forget.role}"
 
 
 def record(key: str, value: bytes) -> Record | None:
@@ -37,8 +39,7 @@ def record(key: str, value: bytes) -> Record | None:
     if kind == "frameworks":
         return _read_framework(state_pb2.StoredFramework.FromString(value))
     if kind == "roles":
-        role = state_pb2.StoredRole.FromString(value)
-        return RoleRecord(Role(role.role), role.weight_millis)
+        return _read_role(state_pb2.StoredRole.FromString(value))
     return None
 
 
@@ -98,4 +99,24 @@ def _read_framework(message: state_pb2.StoredFramework) -> FrameworkRecord:
         message.session,
         deadline_ms / 1000 if deadline_ms else None,
         message.is_completed,
+    )
+
+
+def _role(item: RoleRecord) -> state_pb2.StoredRole:
+    return state_pb2.StoredRole(
+        role=item.role,
+        weight_millis=item.weight_millis,
+        limit=quota_to_wire(item.limit),
+        guarantee=quota_to_wire(item.guarantee),
+        is_optimistic=item.is_optimistic,
+    )
+
+
+def _read_role(message: state_pb2.StoredRole) -> RoleRecord:
+    return RoleRecord(
+        Role(message.role),
+        message.weight_millis,
+        quota_from_wire(message.limit) if message.HasField("limit") else None,
+        quota_from_wire(message.guarantee) if message.HasField("guarantee") else None,
+        message.is_optimistic,
     )

@@ -78,11 +78,11 @@ def framework_view(framework: Framework) -> operator_pb2.Framework:
 
 
 def role_views(cluster: Cluster) -> Iterator[operator_pb2.Role]:
-    """Yield every role that has members, holdings or a weight of its own."""
-    for role in sorted({*cluster.members, *cluster.weights, *cluster.role_holdings}):
+    """Yield every role that has members, holdings or settings of its own."""
+    for role in sorted({*cluster.members, *cluster.role_settings, *cluster.role_holdings}):
         holding = cluster.role_holdings.get(role)
         is_held = holding is not None and not holding.as_resources().is_empty
-        if role in cluster.members or role in cluster.weights or is_held:
+        if role in cluster.members or role in cluster.role_settings or is_held:
             yield role_view(cluster, role)
 
 

@@ -20,6 +20,7 @@ from runrig_master.core.commands import AgentRecord, Command, Forget, FrameworkR
 from runrig_master.core.events import Event
 from runrig_master.core.settings import CoreSettings
 from runrig_master.core.state import Agent
+from runrig_master.records_grpc import forgotten_key
 from tests.master.core.books import check_books
 from tests.master.core.witness import Witness
 
@@ -90,8 +91,7 @@ def _write(disk: dict[str, Record], record: Record | Forget) -> None:
         case RoleRecord():
             disk[f"roles/{record.role}"] = record
         case Forget():
-            kind, name = ("agents", record.agent_id) if record.agent_id else ("frameworks", record.framework_id)
-            disk.pop(f"{kind}/{name}", None)
+            disk.pop(forgotten_key(record), None)
 
 
 def check_agent(agent: Agent) -> None:

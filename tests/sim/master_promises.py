@@ -27,7 +27,7 @@ from runrig_master.core.commands import (
 )
 from runrig_master.core.events import AgentReported, Event, KillTaskAsked, SchedulerCalled
 from runrig_master.core.state import Agent, Presence
-from runrig_master.records_grpc import record
+from runrig_master.records_grpc import forgotten_key, record
 from tests.sim.checkers import MasterChecker
 
 TaskKey = tuple[FrameworkId, TaskId]
@@ -251,8 +251,7 @@ def _written(command: Persist) -> dict[str, Record | None]:
             case RoleRecord():
                 written[f"roles/{each.role}"] = each
             case Forget():
-                name = f"agents/{each.agent_id}" if each.agent_id else f"frameworks/{each.framework_id}"
-                written[name] = None
+                written[forgotten_key(each)] = None
     return written
 
 

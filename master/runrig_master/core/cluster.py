@@ -14,12 +14,14 @@ from runrig.offers import News, OffersRescinded, RescindReason, StreamRefused, T
 from runrig.resources import NOTHING, Resources, count_ports
 from runrig.tasks import Reason, Source, StatusUpdate, TaskState
 from runrig_master.core.commands import (
+    DEFAULT_WEIGHT_MILLIS,
     AgentRecord,
     CloseStream,
     Command,
     FrameworkRecord,
     Note,
     Persist,
+    RoleRecord,
     SendToAgent,
     SendToScheduler,
 )
@@ -29,7 +31,6 @@ from runrig_master.core.resources import Holding
 from runrig_master.core.settings import CoreSettings
 from runrig_master.core.state import Agent, Framework, OutstandingOffer, Presence, Task, TaskKey
 
-DEFAULT_WEIGHT_MILLIS = 1000
 UPDATES_PER_MESSAGE = 1000
 """Keeps a message of updates below 1 MiB, and a framework of any size below the bound of its stream."""
 
@@ -49,7 +50,8 @@ class Cluster:
         self.scheduler_streams: dict[StreamId, Framework] = {}
         self.refused_streams: set[StreamId] = set()
         """Streams that were refused and have not ended yet: what still comes over them is not heeded."""
-        self.weights: dict[Role, int] = {}
+        self.role_settings: dict[Role, RoleRecord] = {}
+        """What an operator has set of roles; those that are not here have the defaults of a `RoleRecord`."""
         self.members: dict[Role, dict[FrameworkId, Framework]] = {}
         self.role_holdings: dict[Role, Holding] = {}
         self.total = Holding()
@@ -159,7 +161,8 @@ class Cluster:
 
     def weight(self, role: Role) -> int:
         """Return the weight of a role in thousandths."""
-        return self.weights.get(role, DEFAULT_WEIGHT_MILLIS)
+        record = self.role_settings.get(role)
+        return record.weight_millis if record is not None else DEFAULT_WEIGHT_MILLIS
 
     # Resources of agents
 

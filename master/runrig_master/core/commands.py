@@ -12,6 +12,9 @@ from runrig.errors import RunrigError
 from runrig.ids import AgentId, FrameworkId, Role
 from runrig.offers import FrameworkInfo, News, StreamRefused
 from runrig_master.core.events import QuestionId, StreamId
+from runrig_master.core.quotas import Quota
+
+DEFAULT_WEIGHT_MILLIS = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +67,10 @@ class RoleRecord:
     """What the store keeps of a role."""
 
     role: Role
-    weight_millis: int
+    weight_millis: int = DEFAULT_WEIGHT_MILLIS
+    limit: Quota | None = None
+    guarantee: Quota | None = None
+    is_optimistic: bool = False
 
 
 Record = AgentRecord | FrameworkRecord | RoleRecord
@@ -72,10 +78,11 @@ Record = AgentRecord | FrameworkRecord | RoleRecord
 
 @dataclass(frozen=True, slots=True)
 class Forget:
-    """Remove the record of an agent or a framework from the store."""
+    """Remove the record of an agent, a framework or a role from the store."""
 
     agent_id: AgentId | None = None
     framework_id: FrameworkId | None = None
+    role: Role | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from runrig.agents import Report
 from runrig.ids import AgentId, FrameworkId, Role, TaskId
 from runrig.offers import Call
 from runrig.reservations import PersistentVolume, Reservation, Unavailability
+from runrig_master.core.quotas import RoleQuota
 
 StreamId = NewType("StreamId", int)
 """One connection of an agent or a scheduler; never used twice by a process."""
@@ -155,11 +156,30 @@ class UnavailabilityAsked:
 
 
 @dataclass(frozen=True, slots=True)
+class QuotasAsked:
+    """An operator sets the limits and guarantees of roles, all or nothing."""
+
+    question: QuestionId
+    quotas: tuple[RoleQuota, ...]
+    is_forced: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RoleOffersAsked:
+    """An operator says whether the offers of a role are optimistic."""
+
+    question: QuestionId
+    role: Role
+    is_optimistic: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Tick:
     """A loop turn ends: what is due happens, and what is free is offered."""
 
 
 ReservationEvent = ReserveAsked | UnreserveAsked | CreateVolumeAsked | DestroyVolumeAsked
 MaintenanceEvent = DeactivationAsked | DrainAsked | UnavailabilityAsked | GoneAsked
-OperatorEvent = KillTaskAsked | TeardownAsked | WeightAsked | ReservationEvent | MaintenanceEvent
+RoleEvent = WeightAsked | QuotasAsked | RoleOffersAsked
+OperatorEvent = KillTaskAsked | TeardownAsked | RoleEvent | ReservationEvent | MaintenanceEvent
 Event = AgentReported | AgentStreamClosed | SchedulerCalled | SchedulerStreamClosed | OperatorEvent | Tick

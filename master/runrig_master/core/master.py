@@ -15,7 +15,7 @@ from typing import assert_never
 
 from runrig.agents import AgentChanged, Register, TaskNotHere, VolumeDestroyed
 from runrig.errors import Conflict, InvalidInput, NotFound, RunrigError, Unavailable
-from runrig.ids import FrameworkId, checked_role
+from runrig.ids import FrameworkId
 from runrig.offers import (
     Accept,
     Acknowledge,
@@ -37,7 +37,7 @@ from runrig.offers import (
     UpdateFramework,
 )
 from runrig.tasks import Reason, StatusUpdate
-from runrig_master.core import agents, frameworks, launching, statuses
+from runrig_master.core import agents, frameworks, launching, role_settings, statuses
 from runrig_master.core.allocator import allocate, described
 from runrig_master.core.cluster import Cluster
 from runrig_master.core.commands import (
@@ -61,7 +61,9 @@ from runrig_master.core.events import (
     GoneAsked,
     KillTaskAsked,
     OperatorEvent,
+    QuotasAsked,
     ReserveAsked,
+    RoleOffersAsked,
     SchedulerCalled,
     SchedulerStreamClosed,
     StreamId,
@@ -74,8 +76,6 @@ from runrig_master.core.events import (
 from runrig_master.core.settings import CoreSettings
 from runrig_master.core.silence import Silence
 from runrig_master.core.state import Agent, Framework, OutstandingOffer, Presence
-
-MAX_WEIGHT_MILLIS = 1_000_000_000
 
 
 class Master:
@@ -153,7 +153,7 @@ class Master:
                     framework.failover_deadline = now + record.framework.failover_timeout_ms / 1000
                     cluster.persist_framework(framework)
             case RoleRecord():
-                cluster.weights[record.role] = record.weight_millis
+                cluster.role_settings[record.role] = record
             case _:
                 assert_never(record)
 
@@ -254,12 +254,12 @@ class Master:
                 error = agents.deactivate(self.cluster, event.agent_id, event.is_deactivated)
             case GoneAsked():
                 error = agents.mark_gone(self.cluster, event.agent_id, now)
-            case WeightAsked():
-                error = self._weight_asked(event)
             case DrainAsked() | UnavailabilityAsked():
                 error = Unavailable("this master cannot drain agents and plan maintenance yet")
             case ReserveAsked() | UnreserveAsked() | CreateVolumeAsked() | DestroyVolumeAsked():
                 error = Unavailable("this master cannot change reservations and volumes yet")
+            case WeightAsked() | QuotasAsked() | RoleOffersAsked():
+                error = role_settings.asked(self.cluster, event)
             case _:
                 assert_never(event)
         self.cluster.do(AnswerOperator(event.question, error))
@@ -272,18 +272,6 @@ class Master:
         if task.state.is_terminal:
             return Conflict(f"task {task.id} has ended already: {task.state.name}")
         statuses.kill(self.cluster, framework, task.id, event.grace_ms, Reason.KILLED_BY_OPERATOR, now)
-        return None
-
-    def _weight_asked(self, event: WeightAsked) -> RunrigError | None:
-        try:
-            checked_role("role", event.role)
-        except InvalidInput as error:
-            return error
-        if not 1 <= event.weight_millis <= MAX_WEIGHT_MILLIS:
-            return InvalidInput("weight_millis", event.weight_millis, f"1 to {MAX_WEIGHT_MILLIS}")
-        self.cluster.weights[event.role] = event.weight_millis
-        self.cluster.do(Persist((RoleRecord(event.role, event.weight_millis),)))
-        self.cluster.mark_all_dirty()
         return None
 
     # Time

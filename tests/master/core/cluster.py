@@ -62,6 +62,8 @@ from runrig_master.core.events import (
     KillTaskAsked,
     OperatorEvent,
     QuestionId,
+    QuotasAsked,
+    RoleOffersAsked,
     SchedulerCalled,
     SchedulerStreamClosed,
     StreamId,
@@ -70,7 +72,9 @@ from runrig_master.core.events import (
     WeightAsked,
 )
 from runrig_master.core.master import Master
+from runrig_master.core.quotas import RoleQuota
 from runrig_master.core.settings import CoreSettings
+from runrig_master.records_grpc import forgotten_key
 from tests.master.core.books import check_books
 from tests.master.core.witness import Witness
 
@@ -229,8 +233,7 @@ class World:
             case RoleRecord():
                 self.disk[f"roles/{record.role}"] = record
             case Forget():
-                kind, name = ("agents", record.agent_id) if record.agent_id else ("frameworks", record.framework_id)
-                del self.disk[f"{kind}/{name}"]
+                del self.disk[forgotten_key(record)]
 
     def assert_replays(self) -> None:
         """Tell a fresh master what this one was told: it must answer the same (errors are compared by their text)."""
@@ -341,6 +344,14 @@ class World:
     def weigh(self, role: str, weight_millis: int) -> list[Command]:
         """Let an operator set a weight."""
         return self.turn(WeightAsked(self.question(), Role(role), weight_millis))
+
+    def set_quotas(self, *quotas: RoleQuota, is_forced: bool = False) -> list[Command]:
+        """Set limits and guarantees as an operator."""
+        return self.turn(QuotasAsked(self.question(), quotas, is_forced))
+
+    def set_offers(self, role: str, is_optimistic: bool) -> list[Command]:
+        """Make the offers of a role optimistic, or exclusive, as an operator."""
+        return self.turn(RoleOffersAsked(self.question(), Role(role), is_optimistic))
 
     def ask(self, event: OperatorEvent) -> list[Command]:
         """Let an operator ask anything."""

@@ -54,8 +54,8 @@ MUTANTS = (
     _records(
         name="weights of roles are not read again",
         within=150,
-        old="        return RoleRecord(Role(role.role), role.weight_millis)\n",
-        new="        return RoleRecord(Role(role.role), 1000)\n",
+        old="        Role(message.role),\n        message.weight_millis,\n",
+        new="        Role(message.role),\n        1000,\n",
     ),
     _master(
         name="agents of the store are not expected back",
