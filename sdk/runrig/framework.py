@@ -18,7 +18,7 @@ import time
 import uuid
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import structlog
@@ -82,13 +82,15 @@ class Framework:
         failover_timeout_ms: int | None = None,
         principal: str = "",
         web_url: str = "",
+        takes_gpus: bool = False,
         settings: FrameworkSettings = FrameworkSettings(),
     ) -> None:
         """Describe a framework; nothing is connected before `run`.
 
         `master` is `host:port`, or several joined by commas. A framework without `framework_id` gets one, kept in
         the store. Its tasks outlive its absence for `failover_timeout_ms`: by default a week with a durable store, a
-        minute with another, which cannot come back as the same framework. Raises InvalidInput.
+        minute with another, which cannot come back as the same framework. With `takes_gpus` a raw logic is offered
+        gpus, too; any other is when it wants some. Raises InvalidInput.
         """
         if not 1 <= len(name) <= MAX_ID_LENGTH:
             raise InvalidInput("name", name, f"1 to {MAX_ID_LENGTH} characters")
@@ -105,7 +107,13 @@ class Framework:
                 DEFAULT_FAILOVER_TIMEOUT_MS if self.store.is_durable else FORGETFUL_FAILOVER_TIMEOUT_MS
             )
         self._info = FrameworkInfo(
-            name, checked, FrameworkId(framework_id), failover_timeout_ms, principal, web_url=web_url
+            name,
+            checked,
+            FrameworkId(framework_id),
+            failover_timeout_ms,
+            principal,
+            web_url=web_url,
+            takes_gpus=takes_gpus,
         )
         self._addresses = addresses_of(master)
         self._settings = settings
@@ -199,7 +207,7 @@ class Framework:
         identity = json.loads(entries.get(_IDENTITY_KEY, b"{}"))
         if not self._info.framework_id:
             fresh = f"{self._info.name[:40]}-{uuid.uuid4().hex[:8]}".replace("/", "-")
-            self._info = _with_id(self._info, identity.get("id") or fresh)
+            self._info = replace(self._info, framework_id=FrameworkId(identity.get("id") or fresh))
         # In milliseconds, so that of two processes with the same id that start in one second the later still wins.
         number = max(time.time_ns() // 1_000_000, int(identity.get("number", 0)) + 1)
         value = json.dumps({"v": 1, "id": self._info.framework_id, "number": number}).encode()
@@ -289,18 +297,6 @@ class Framework:
             if not future.done():
                 future.cancel()
         await self.store.close()
-
-
-def _with_id(info: FrameworkInfo, framework_id: str) -> FrameworkInfo:
-    return FrameworkInfo(
-        info.name,
-        info.roles,
-        FrameworkId(framework_id),
-        info.failover_timeout_ms,
-        info.principal,
-        info.labels,
-        info.web_url,
-    )
 
 
 def roles_of(text: str) -> tuple[Role, ...]:

@@ -33,7 +33,11 @@ RawEvent = News | Disconnected | Woken
 
 @runtime_checkable
 class RawLogic(Protocol):
-    """The mind of a framework that handles offers itself: told the master's news, answers with calls."""
+    """The mind of a framework that handles offers itself: told the master's news, answers with calls.
+
+    It is offered all that is free. One with an attribute `uses_demand` that is true is offered what it asks for with
+    UpdateDemand, which it says anew after each `Subscribed`.
+    """
 
     @abstractmethod
     def restore_raw(self, entries: Mapping[str, bytes], now: float) -> list[RawDecision]:
@@ -56,7 +60,7 @@ class RawScheduler:
         session_settings: SessionSettings = SessionSettings(),
     ) -> None:
         self.logic = logic
-        self.session = Session(framework, session_settings)
+        self.session = Session(framework, session_settings, uses_demand=bool(getattr(logic, "uses_demand", False)))
         self._turn = Turn()
         self._decide(logic.restore_raw(own_entries(entries), now))
 

@@ -18,9 +18,11 @@ from dataclasses import dataclass, replace
 
 from runrig._records import TaskRecord
 from runrig._turn import Persist, Turn, own_entries
+from runrig._waiting import Waiting, demand_of, terms_of
+from runrig.demand import checked_demand
 from runrig.errors import InvalidInput
 from runrig.ids import AgentId, OfferId, Role, TaskId
-from runrig.matching import Match, Placed, match
+from runrig.matching import Match, Placed, match_waiting
 from runrig.offers import (
     Accept,
     CallRefused,
@@ -45,6 +47,7 @@ from runrig.offers import (
     TaskReference,
     TasksRecovering,
     TasksUpdated,
+    UpdateDemand,
 )
 from runrig.session import (
     Ended,
@@ -59,7 +62,7 @@ from runrig.session import (
     StreamClosed,
     StreamOpened,
 )
-from runrig.tasks import Reason, Source, StatusUpdate, TaskState, checked_task
+from runrig.tasks import NO_TERMS, Reason, Source, StatusUpdate, TaskState, checked_task
 from runrig.wants import (
     Answer,
     Connected,
@@ -93,6 +96,8 @@ class SchedulerSettings:
     wants_per_turn: int = 2_000
     """Wants for which a place is looked for in one turn; the rest wait for the next offers. Those that are like one
     that found none do not count, as they cost next to nothing."""
+    demands_per_role: int = 9_000
+    """Shapes of wants that are stated as demand in each role, the most urgent: the master takes 10,000 by default."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,8 +130,8 @@ class Scheduler:
     ) -> None:
         """Take up what was durable; the logic restores itself and says all that should run."""
         self.logic = logic
-        self.session = Session(framework, session_settings)
-        self.waiting: dict[TaskId, Want] = {}
+        self.session = Session(framework, session_settings, uses_demand=True)
+        self.waiting = Waiting()
         self.records: dict[TaskId, TaskRecord] = {}
         self.reasons: dict[str, int] = {}
         """Why the offers of the last match did not serve, counted, for people who ask what a want waits for."""
@@ -240,6 +245,7 @@ class Scheduler:
         self._offers.clear()
         self._must_revive = False
         self._has_declined = False
+        self.waiting.touched.update(self.session.framework.roles)
         self._suppressed = {role for role in self.session.framework.roles if role in self.session.suppressed}
         self._reconcile(now)
         self._turn.calls.append(Reconcile())
@@ -284,11 +290,8 @@ class Scheduler:
         self._placed.add(record.group, record.place, -1)
         key = TASK_PREFIX + record.task_id
         self._turn.delete(key)
-        if self._has_declined and any(want.group == record.group and want.constraints for want in self._some_waiting()):
+        if self._has_declined and self.waiting.constrained[record.group]:
             self._must_revive = True
-
-    def _some_waiting(self) -> list[Want]:
-        return list(self.waiting.values())[:100]
 
     def _put(self, record: TaskRecord) -> None:
         key = TASK_PREFIX + record.task_id
@@ -313,16 +316,17 @@ class Scheduler:
         for want in wants:
             if want.task_id in self.waiting or want.task_id in self.records:
                 continue
-            problem = _problem(want, self.session.framework.roles)
+            problem = None if self.waiting.has_like(want) else _bad_shape(want, self.session.framework.roles)
+            problem = problem or _bad_task(want)
             if problem is None:
-                self.waiting[want.task_id] = want
+                self.waiting.add(want)
                 self._must_revive = True
             else:
                 update = _refused(want, self.session.framework, problem, now)
                 self._impossible.append(TaskView(want.task_id, want.group, update.state, update))
 
     def _stop(self, decision: Stop, now: float) -> None:
-        if self.waiting.pop(decision.task_id, None) is not None:
+        if self.waiting.take(decision.task_id) is not None:
             return
         record = self.records.get(decision.task_id)
         if record is None:
@@ -349,6 +353,7 @@ class Scheduler:
         if self.is_connected:
             self._match(now)
             self._steer_offers()
+            self._state_demand()
         return [*commands, *self._turn.close(self.session)]
 
     def _do_what_is_due(self, now: float) -> None:
@@ -365,29 +370,33 @@ class Scheduler:
         offers, self._offers = list(self._offers.values()), {}
         if not offers:
             return
-        wants = sorted(self.waiting.values(), key=lambda want: -want.priority)
-        found = match(wants, offers, self._placed, self._settings.wants_per_turn)
-        by_offer: dict[OfferId, list[Match]] = {}
+        found = match_waiting(self.waiting, offers, self._placed, self._settings.wants_per_turn, now)
+        by_gang: dict[str, dict[OfferId, list[Match]]] = {}
         for item in found.matches:
-            by_offer.setdefault(item.offer.offer_id, []).append(item)
+            by_gang.setdefault(item.want.gang, {}).setdefault(item.offer.offer_id, []).append(item)
             self._launch(item, now)
-        self._accept(by_offer)
-        self._decline([offer for offer in offers if offer.offer_id not in by_offer], found.reasons)
+        for gang, by_offer in by_gang.items():
+            self._accept(gang, by_offer)
+        used = {item.offer.offer_id for item in found.matches}
+        self._decline([offer for offer in offers if offer.offer_id not in used], found.reasons)
 
     def _launch(self, item: Match, now: float) -> None:
-        del self.waiting[item.want.task_id]
+        self.waiting.take(item.want.task_id)
         record = TaskRecord.launched(item, now)
         self.records[record.task_id] = record
         self._put(record)
 
-    def _accept(self, by_offer: dict[OfferId, list[Match]]) -> None:
+    def _accept(self, gang: str, by_offer: dict[OfferId, list[Match]]) -> None:
+        """Launch; of what a gang leaves others have not had their turn, so that is not refused."""
         groups = tuple(
             LaunchGroup(items[0].offer.agent_id, (offer_id,), (LaunchTasks(tuple(item.spec for item in items)),))
             for offer_id, items in by_offer.items()
         )
-        if groups:
-            self._has_declined = True
-            self._turn.calls.append(Accept(groups, filter=Filter(self._settings.refuse_ms, "nothing more fits")))
+        if gang:
+            self._turn.calls.append(Accept(groups, atomic=True, filter=Filter(0)))
+            return
+        self._has_declined = True
+        self._turn.calls.append(Accept(groups, filter=Filter(self._settings.refuse_ms, "nothing more fits")))
 
     def _decline(self, offers: list[Offer], reasons: Mapping[OfferId, str]) -> None:
         by_reason: dict[str, list[OfferId]] = {}
@@ -402,10 +411,8 @@ class Scheduler:
     def _steer_offers(self) -> None:
         """Suppress roles in which nothing is wanted; revive those in which something is, once per turn."""
         roles = self.session.framework.roles
-        wanted = {want.role for want in self.waiting.values()}
-        idle = set() if None in wanted else {role for role in roles if role not in wanted}
-        if not self.waiting:
-            idle = set(roles)
+        wanted = self.waiting.roles
+        idle = set() if wanted[None] else {role for role in roles if not wanted[role]}
         to_suppress = tuple(role for role in roles if role in idle and role not in self._suppressed)
         awake = tuple(role for role in roles if role not in idle)
         if to_suppress:
@@ -417,14 +424,36 @@ class Scheduler:
         self._suppressed = idle
         self.session.suppressed = set(idle)
 
+    def _state_demand(self) -> None:
+        """Say what is wanted next in each role in which that has changed, after all that this turn accepted.
 
-def _problem(want: Want, roles: tuple[Role, ...]) -> str | None:
+        What is wanted in no particular role is wanted in all: the first offer has it, and it is stated anew.
+        """
+        touched = self.waiting.touched
+        for role in self.session.framework.roles:
+            if touched and not touched.isdisjoint((role, None)):
+                self._turn.calls.append(UpdateDemand(role, self.waiting.demands(role, self._settings.demands_per_role)))
+        touched.clear()
+
+
+def _bad_task(want: Want) -> str | None:
     try:
-        checked_task(replace(want.spec, health_checks=()))
+        checked_task(replace(want.spec, health_checks=()) if want.spec.health_checks else want.spec)
     except InvalidInput as error:
         return str(error)
+    return None
+
+
+def _bad_shape(want: Want, roles: tuple[Role, ...]) -> str | None:
     if want.role is not None and want.role not in roles:
         return f"role: {want.role!r} is not allowed; allowed: those of the framework: {', '.join(roles)}"
+    said = want.spec.terms
+    if said not in (replace(NO_TERMS, reservation_id=said.reservation_id), terms_of(want)):
+        return "spec.terms: only reservation_id is taken from there; say the others in the want itself"
+    try:
+        checked_demand("want", demand_of(want))
+    except InvalidInput as error:
+        return str(error)
     return None
 
 

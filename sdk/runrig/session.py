@@ -134,8 +134,12 @@ SessionOutput = OpenStream | CloseStream | Transmit | Heard | Lost | Ended
 class Session:
     """One framework's subscription, over as many streams as it takes."""
 
-    def __init__(self, framework: FrameworkInfo, settings: SessionSettings = SessionSettings()) -> None:
+    def __init__(
+        self, framework: FrameworkInfo, settings: SessionSettings = SessionSettings(), *, uses_demand: bool = False
+    ) -> None:
+        """Begin with no stream; with `uses_demand` the master offers only what UpdateDemand asks for."""
         self.framework = framework
+        self.uses_demand = uses_demand
         self.is_subscribed = False
         self.epoch = 0
         self.suppressed: set[str] = set()
@@ -196,7 +200,7 @@ class Session:
         self._attempt += 1
         number = self._start_number * self._settings.attempts_per_start + self._attempt
         suppressed = tuple(role for role in self.framework.roles if role in self.suppressed)
-        return [Transmit(self._stream, Subscribe(self.framework, number, suppressed))]
+        return [Transmit(self._stream, Subscribe(self.framework, number, suppressed, self.uses_demand))]
 
     def _envelope_came(self, event: EnvelopeCame, now: float) -> list[SessionOutput]:
         if event.stream != self._stream or not self._is_open:

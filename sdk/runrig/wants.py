@@ -42,7 +42,12 @@ class Want:
     """A task that should run once an offer fits.
 
     `spec` is the task without its ports; those of `ports` are added at the match, together with $PORT, $PORTS, $PORT0
-    … and $HOST in its environment. Tasks of one `group` are counted together by UNIQUE, GROUP_BY and MAX_PER.
+    … and $HOST in its environment. Tasks of one `group` are counted together by UNIQUE, GROUP_BY and MAX_PER. Wants of
+    one `gang` start all or not at all: they are named in one answer, and a gang's name is used once.
+    `expected_duration_ms` is how long the task promises to run, 0 unknown: a short promise lets it run where a gang
+    waits, and keeps it from agents that will be away before it would end.
+
+    Of `spec.terms` only the reservation is heeded: a task that names none may run in any that its role is offered.
     """
 
     spec: TaskSpec
@@ -52,6 +57,8 @@ class Want:
     role: Role | None = None
     placement: Placement = Placement.ANY
     priority: int = 0
+    gang: str = ""
+    expected_duration_ms: int = 0
 
     @property
     def task_id(self) -> TaskId:

@@ -13,8 +13,9 @@ from runrig.demand import Placement
 from runrig.ids import AgentId, OfferId, Role, TaskId
 from runrig.matching import Matched, Placed, match, place_attributes
 from runrig.offers import Offer
+from runrig.reservations import PersistentVolume, Reservation, Unavailability
 from runrig.resources import Resources
-from runrig.tasks import Command, Container, RuntimeKind, TaskSpec
+from runrig.tasks import Command, Container, RuntimeKind, TaskSpec, Terms, Volume
 from runrig.wants import PortWant, Want
 
 EQUALS, NOT_EQUALS, LIKE, UNLIKE = Operator.EQUALS, Operator.NOT_EQUALS, Operator.LIKE, Operator.UNLIKE
@@ -206,6 +207,147 @@ def test_wants_that_fit_nowhere_are_passed_over_and_do_not_count() -> None:
 
     assert [item.want.task_id for item in found.matches] == ["small-1"]
     assert len(found.unplaced) == 1000
+
+
+def test_a_group_that_waits_for_balance_is_tried_again_when_another_of_it_is_placed() -> None:
+    """A large one must not go first, and may once a small one has gone to the emptier rack."""
+    placed = Placed()
+    placed.add("web", place_attributes(offer("h1", rack="a")))
+    racks = [offer("h1", "cpus:4;mem:4G", rack="a"), offer("h2", "cpus:1;mem:4G", rack="b")]
+    large, small = several(1, Constraint("rack", GROUP_BY), cpus=4000), several(1, Constraint("rack", GROUP_BY))
+    large = [replace(large[0], spec=spec("large", 4000))]
+
+    found = match([*large, *small], racks, placed)
+
+    assert [item.want.task_id for item in found.matches] == ["web-1", "large"]
+    assert found.unplaced == []
+
+
+def test_a_launched_task_carries_the_terms_of_its_want() -> None:
+    want = replace(several(1)[0], priority=3, expected_duration_ms=5000)
+
+    [found] = match([want], offers(1), Placed()).matches
+
+    assert found.spec.terms == Terms("", "web", 3, "", 5000)
+
+
+def test_a_gang_is_placed_whole_or_not_at_all() -> None:
+    found = match(gang(8), offers(2), Placed())
+    too_large = match(gang(9), offers(2), Placed())
+
+    assert Counter(hosts_of(found)) == {"h1": 4, "h2": 4}
+    assert {item.spec.terms.gang_id for item in found.matches} == {"g"}
+    assert too_large.matches == []
+    assert len(too_large.unplaced) == 9
+
+
+def test_a_gang_that_fails_leaves_everything_to_those_behind_it() -> None:
+    placed = Placed()
+
+    found = match([*gang(9), *several(8, group="small")], offers(2), placed)
+
+    assert {item.want.group for item in found.matches} == {"small"}
+    assert len(found.matches) == 8
+    assert placed.counts("web") == {}
+
+
+def test_what_a_gang_uses_is_accepted_with_it_and_no_other_is_placed_there() -> None:
+    found = match([*gang(1), *several(4, group="small")], offers(2), Placed())
+
+    assert hosts_of(found) == ["h1", *["h2"] * 4]
+
+
+def test_offers_made_for_a_gang_serve_no_one_else_and_are_used_whole() -> None:
+    theirs = [replace(each, gang_id="g") for each in offers(2)]
+
+    others = match([*several(1, group="small"), *gang(1, "other")], theirs, Placed())
+    short = match(gang(9), theirs, Placed())
+    found = match([*several(1, group="small"), *gang(8)], theirs, Placed())
+
+    assert others.matches == []
+    assert set(others.reasons.values()) == {"nothing of gang g is wanted"}
+    assert set(short.reasons.values()) == {"8 of 9 of gang g fit"}
+    assert (Counter(hosts_of(found)), len(found.unplaced)) == ({"h1": 4, "h2": 4}, 1)
+
+
+def test_a_gang_of_several_shapes_finds_its_places_largest_first() -> None:
+    rooms = [offer("h1", "cpus:2;mem:4G"), offer("h2", "cpus:1;mem:4G")]
+    small, large = gang(1), [replace(gang(1)[0], spec=spec("large", 2000))]
+
+    found = match([*small, *large], rooms, Placed())
+
+    assert {item.want.task_id: item.offer.hostname for item in found.matches} == {"large": "h1", "web-1": "h2"}
+
+
+def test_constraints_hold_within_a_gang() -> None:
+    unique = [replace(each, constraints=(Constraint("hostname", UNIQUE),)) for each in gang(3)]
+
+    assert match(unique, offers(2), Placed()).matches == []
+    assert sorted(hosts_of(match(unique, offers(3), Placed()))) == ["h1", "h2", "h3"]
+
+
+def test_the_urgent_are_placed_first_and_among_equals_the_earlier() -> None:
+    wants = [*several(3, group="a"), *several(2, group="b", cpus=2000)]
+    urgent = replace(several(1, group="c")[0], priority=1)
+
+    found = match([*wants, urgent], [offer("h1", "cpus:6;mem:4G")], Placed())
+
+    assert [item.want.task_id for item in found.matches] == ["c-1", "a-1", "a-2", "a-3", "b-1"]
+
+
+@pytest.mark.parametrize("placement", list(Placement))
+def test_what_is_reserved_is_used_first_and_named_by_the_task(placement: Placement) -> None:
+    kept = reserved(offer("h2"), "ssd")
+
+    found = match(several(5, placement=placement), [offer("h1"), kept], Placed())
+
+    assert hosts_of(found) == ["h2"] * 4 + ["h1"]
+    assert [item.spec.terms.reservation_id for item in found.matches] == ["ssd"] * 4 + [""]
+
+
+def test_a_want_that_names_a_reservation_or_a_volume_goes_nowhere_else() -> None:
+    bare = several(2)
+    named = replace(bare[0], spec=replace(bare[0].spec, terms=Terms("ssd")))
+    stored = replace(bare[1], spec=replace(bare[1].spec, volumes=(Volume("", "/data", volume_id="v1"),)))
+    here = replace(reserved(offer("h3"), "ssd"), volumes=(PersistentVolume("v1", "ssd", 100),))
+
+    found = match([named, stored], [offer("h1"), reserved(offer("h2"), "other"), here], Placed())
+    elsewhere = match([named, stored], [offer("h1"), reserved(offer("h2"), "other")], Placed())
+
+    assert hosts_of(found) == ["h3", "h3"]
+    assert elsewhere.reasons == {"o-h2": "not of reservation ssd", "o-h1": "not of reservation ssd"}
+
+
+def test_a_volume_is_used_by_one_task_at_a_time() -> None:
+    stored = [
+        replace(each, spec=replace(each.spec, volumes=(Volume("", "/data", volume_id="v1"),))) for each in several(2)
+    ]
+    here = replace(reserved(offer("h1"), "ssd"), volumes=(PersistentVolume("v1", "ssd", 100),))
+
+    assert len(match(stored, [here], Placed()).matches) == 1
+
+
+@pytest.mark.parametrize("placement", list(Placement))
+def test_an_agent_that_will_be_away_before_the_end_is_taken_only_if_no_other_will_do(placement: Placement) -> None:
+    leaving = replace(offer("h1", "cpus:1;mem:1G"), unavailability=Unavailability(1_060_000))
+    staying = offer("h2", "cpus:2;mem:2G")
+    short, long = [
+        [replace(each, expected_duration_ms=duration_ms) for each in several(1, placement=placement)]
+        for duration_ms in (60_000, 60_001)
+    ]
+
+    assert hosts_of(match(long, [leaving, staying], Placed(), now=1000.0)) == ["h2"]
+    assert hosts_of(match(long, [leaving], Placed(), now=1000.0)) == ["h1"]
+    if placement is not Placement.SPREAD:
+        assert hosts_of(match(short, [leaving, staying], Placed(), now=1000.0)) == ["h1"]
+
+
+def gang(count: int, gang_id: str = "g") -> list[Want]:
+    return [replace(each, gang=gang_id) for each in several(count)]
+
+
+def reserved(offer: Offer, reservation_id: str) -> Offer:
+    return replace(offer, reservation=Reservation(reservation_id, Role("default"), offer.resources))
 
 
 def several(

@@ -247,8 +247,8 @@ def launched(logic: Recorder) -> Scheduler:
     return scheduler
 
 
-def turn(scheduler: Scheduler, *news: News) -> list[SchedulerCommand]:
-    commands = scheduler.handle(EnvelopeCame(1, 1, news), 1.0)
+def turn(scheduler: Scheduler, *news: News, stream: int = 1) -> list[SchedulerCommand]:
+    commands = scheduler.handle(EnvelopeCame(stream, 1, news), 1.0)
     return [*commands, *scheduler.handle(TurnEnded(), 1.0)]
 
 

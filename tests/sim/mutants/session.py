@@ -86,8 +86,8 @@ MUTANTS = (
     ),
     _scheduler(
         name="new wants do not revive",
-        old="                self.waiting[want.task_id] = want\n                self._must_revive = True\n",
-        new="                self.waiting[want.task_id] = want\n",
+        old="                self.waiting.add(want)\n                self._must_revive = True\n",
+        new="                self.waiting.add(want)\n",
     ),
     _scheduler(
         name="records of ended tasks stay",
@@ -108,7 +108,7 @@ MUTANTS = (
     _scheduler(
         name="a want that is given up is launched all the same",
         within=150,
-        old="        if self.waiting.pop(decision.task_id, None) is not None:\n            return\n",
+        old="        if self.waiting.take(decision.task_id) is not None:\n            return\n",
         new="        if decision.task_id in self.waiting:\n            return\n",
     ),
     _records(
@@ -118,7 +118,7 @@ MUTANTS = (
     ),
     _matching(
         name="an offer is not used up by what is placed on it",
-        old="    room.left = room.left - spec.resources\n",
+        old="        room.left = room.left - spec.resources\n",
         new="",
     ),
     _session(
