@@ -9,14 +9,33 @@ from typing import Any, TypeVar
 
 import grpc
 
-from runrig._wire import enum_from_wire, grace_from_wire
+from runrig._wire import enum_from_wire, explanation_to_wire, grace_from_wire
+from runrig._wire.common import reservation_from_wire, unavailability_from_wire, volume_from_wire
 from runrig.errors import Conflict, InvalidInput, NotFound, RunrigError, TooSlow, Unavailable
 from runrig.ids import AgentId, FrameworkId, Role, TaskId
 from runrig.tasks import TaskState
 from runrig.v1 import operator_pb2, operator_pb2_grpc
-from runrig_master.core.events import DeactivationAsked, GoneAsked, KillTaskAsked, TeardownAsked, WeightAsked
+from runrig_master.core.events import (
+    CreateVolumeAsked,
+    DeactivationAsked,
+    DestroyVolumeAsked,
+    DrainAsked,
+    GoneAsked,
+    KillTaskAsked,
+    QuotasAsked,
+    ReserveAsked,
+    RoleOffersAsked,
+    TeardownAsked,
+    UnavailabilityAsked,
+    UnreserveAsked,
+    WeightAsked,
+)
+from runrig_master.core.explain import explain
+from runrig_master.core.explanation import Subject, SubjectKind
+from runrig_master.core.quotas import MAX_QUOTAS
 from runrig_master.core.state import Presence, Task
 from runrig_master.loop import Loop
+from runrig_master.quotas_grpc import role_quota_from_wire
 from runrig_master.settings import MasterSettings
 from runrig_master.views_grpc import agent_view, all_tasks, framework_view, offer_view, role_views, task_view
 from runrig_master.watch_grpc import Watchers
@@ -176,6 +195,87 @@ class OperatorService(operator_pb2_grpc.OperatorServiceServicer):
         """Set the weight of a role."""
         await self._loop.ask(WeightAsked(self._loop.new_question(), Role(request.role), request.weight_millis))
         return operator_pb2.SetRoleWeightResponse()
+
+    @_answering
+    async def SetQuotas(self, request: operator_pb2.SetQuotasRequest) -> operator_pb2.SetQuotasResponse:
+        """Set limits and guarantees, all or nothing."""
+        quotas = tuple(role_quota_from_wire(item) for item in request.quotas[: MAX_QUOTAS + 1])
+        await self._loop.ask(QuotasAsked(self._loop.new_question(), quotas, request.is_forced))
+        return operator_pb2.SetQuotasResponse()
+
+    @_answering
+    async def SetRoleOffers(self, request: operator_pb2.SetRoleOffersRequest) -> operator_pb2.SetRoleOffersResponse:
+        """Make the offers of a role optimistic, or exclusive."""
+        await self._loop.ask(RoleOffersAsked(self._loop.new_question(), Role(request.role), request.is_optimistic))
+        return operator_pb2.SetRoleOffersResponse()
+
+    @_answering
+    async def Reserve(self, request: operator_pb2.ReserveRequest) -> operator_pb2.ReserveResponse:
+        """Keep resources of an agent for a role."""
+        reservation = reservation_from_wire(request.reservation)
+        question, agent_id = self._loop.new_question(), AgentId(request.agent_id)
+        await self._loop.ask(ReserveAsked(question, agent_id, reservation, request.from_reservation_id))
+        return operator_pb2.ReserveResponse()
+
+    @_answering
+    async def Unreserve(self, request: operator_pb2.UnreserveRequest) -> operator_pb2.UnreserveResponse:
+        """Give a reservation back."""
+        question, agent_id = self._loop.new_question(), AgentId(request.agent_id)
+        await self._loop.ask(UnreserveAsked(question, agent_id, request.reservation_id))
+        return operator_pb2.UnreserveResponse()
+
+    @_answering
+    async def CreateVolume(self, request: operator_pb2.CreateVolumeRequest) -> operator_pb2.CreateVolumeResponse:
+        """Make a persistent volume on the disk of a reservation."""
+        question, agent_id = self._loop.new_question(), AgentId(request.agent_id)
+        await self._loop.ask(CreateVolumeAsked(question, agent_id, volume_from_wire(request.volume)))
+        return operator_pb2.CreateVolumeResponse()
+
+    @_answering
+    async def DestroyVolume(self, request: operator_pb2.DestroyVolumeRequest) -> operator_pb2.DestroyVolumeResponse:
+        """Delete a persistent volume with its data."""
+        question, agent_id = self._loop.new_question(), AgentId(request.agent_id)
+        await self._loop.ask(DestroyVolumeAsked(question, agent_id, request.volume_id))
+        return operator_pb2.DestroyVolumeResponse()
+
+    @_answering
+    async def DrainAgent(self, request: operator_pb2.DrainAgentRequest) -> operator_pb2.DrainAgentResponse:
+        """Empty an agent: ask its frameworks to leave, then kill what still runs."""
+        await self._loop.ask(
+            DrainAsked(
+                self._loop.new_question(),
+                AgentId(request.agent_id),
+                request.notice_ms if request.HasField("notice_ms") else None,
+                request.grace_ms if request.HasField("grace_ms") else None,
+                request.then_gone,
+            )
+        )
+        return operator_pb2.DrainAgentResponse()
+
+    @_answering
+    async def SetUnavailability(
+        self, request: operator_pb2.SetUnavailabilityRequest
+    ) -> operator_pb2.SetUnavailabilityResponse:
+        """Say when agents will be away."""
+        _check_names("agent_ids", request.agent_ids)
+        away = unavailability_from_wire(request.unavailability) if request.HasField("unavailability") else None
+        agent_ids = tuple(map(AgentId, request.agent_ids))
+        await self._loop.ask(UnavailabilityAsked(self._loop.new_question(), agent_ids, away))
+        return operator_pb2.SetUnavailabilityResponse()
+
+    async def Explain(self, request: operator_pb2.ExplainRequest, context: Context) -> operator_pb2.ExplainResponse:
+        """Say why it waits, what it holds, what would help."""
+        try:
+            return await self._explain(request, context)
+        except NotImplementedError as error:
+            await context.abort(grpc.StatusCode.UNIMPLEMENTED, str(error))
+            raise AssertionError("abort raises") from None
+
+    @_answering
+    async def _explain(self, request: operator_pb2.ExplainRequest) -> operator_pb2.ExplainResponse:
+        kind = enum_from_wire(SubjectKind, "kind", request.kind)
+        subject = Subject(kind, request.id, FrameworkId(request.framework_id))
+        return explanation_to_wire(explain(self._cluster, subject, self._loop.now()))
 
     async def Watch(
         self, request: operator_pb2.WatchRequest, context: Context

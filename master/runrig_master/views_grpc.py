@@ -7,11 +7,18 @@ from collections.abc import Iterator
 
 from runrig._wire import labels_to_wire, resources_to_wire
 from runrig.ids import Role
+from runrig.resources import NOTHING, Resources
 from runrig.v1 import operator_pb2, resources_pb2
 from runrig_master.core.allocator import weighted_share
 from runrig_master.core.cluster import Cluster
+from runrig_master.core.commands import RoleRecord
+from runrig_master.core.quotas import ancestors
 from runrig_master.core.resources import Holding
 from runrig_master.core.state import Agent, Framework, OutstandingOffer, Presence, Task
+from runrig_master.quotas_grpc import quota_to_wire
+
+MOST_COUNTED = 2**32 - 1
+"""Of a count on the wire."""
 
 _PRESENCES = {
     Presence.CONNECTED: operator_pb2.AGENT_STATE_ACTIVE,
@@ -59,6 +66,7 @@ def framework_view(framework: Framework) -> operator_pb2.Framework:
             used.add(task.resources)
     for offer in framework.offers.values():
         offered.add(offer.resources)
+    tasks_wanted = sum(demand.count for demands in framework.demands.values() for demand in demands)
     return operator_pb2.Framework(
         framework_id=framework.id,
         name=framework.info.name,
@@ -74,40 +82,67 @@ def framework_view(framework: Framework) -> operator_pb2.Framework:
         failover_timeout_ms=framework.info.failover_timeout_ms,
         used=resources_to_wire(used.as_resources()),
         offered=resources_to_wire(offered.as_resources()),
+        uses_demand=framework.uses_demand,
+        tasks_wanted=min(tasks_wanted, MOST_COUNTED),
     )
+
+
+class RoleSums:
+    """What roles use and are offered, for themselves and with all below them: counted once for all roles."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self.used: dict[Role, Holding] = {}
+        self.offered: dict[Role, Holding] = {}
+        self.subtree_used: dict[Role, Holding] = {}
+        self.subtree_offered: dict[Role, Holding] = {}
+        self.wanted: Counter[Role] = Counter()
+        for framework in cluster.frameworks.values():
+            for task in framework.tasks.values():
+                if not task.state.is_terminal:
+                    _count(self.used, self.subtree_used, task.role, task.resources)
+            for offer in framework.offers.values():
+                _count(self.offered, self.subtree_offered, offer.role, offer.resources)
+            for role, demands in framework.demands.items():
+                self.wanted[role] += sum(demand.count for demand in demands)
+
+
+def _count(own: dict[Role, Holding], subtree: dict[Role, Holding], role: Role, resources: Resources) -> None:
+    own.setdefault(role, Holding()).add(resources)
+    for each in (role, *ancestors(role)):
+        subtree.setdefault(each, Holding()).add(resources)
 
 
 def role_views(cluster: Cluster) -> Iterator[operator_pb2.Role]:
     """Yield every role that has members, holdings or settings of its own."""
+    sums = RoleSums(cluster)
     for role in sorted({*cluster.members, *cluster.role_settings, *cluster.role_holdings}):
         holding = cluster.role_holdings.get(role)
         is_held = holding is not None and not holding.as_resources().is_empty
         if role in cluster.members or role in cluster.role_settings or is_held:
-            yield role_view(cluster, role)
+            yield role_view(cluster, role, sums)
 
 
-def role_view(cluster: Cluster, role: Role) -> operator_pb2.Role:
+def role_view(cluster: Cluster, role: Role, sums: RoleSums) -> operator_pb2.Role:
     """Return a role as an operator sees it."""
-    used, offered = Holding(), Holding()
-    for framework in cluster.frameworks.values():
-        _count_role(framework, role, used, offered)
+    settings = cluster.role_settings.get(role) or RoleRecord(role)
     return operator_pb2.Role(
         role=role,
-        weight_millis=cluster.weight(role),
+        weight_millis=settings.weight_millis,
         frameworks=len(cluster.members.get(role, {})),
-        used=resources_to_wire(used.as_resources()),
-        offered=resources_to_wire(offered.as_resources()),
+        used=_sum_to_wire(sums.used, role),
+        offered=_sum_to_wire(sums.offered, role),
         dominant_share_millionths=int(weighted_share(cluster, role) * 1_000_000),
+        limit=quota_to_wire(settings.limit),
+        guarantee=quota_to_wire(settings.guarantee),
+        is_optimistic=settings.is_optimistic,
+        subtree_used=_sum_to_wire(sums.subtree_used, role),
+        subtree_offered=_sum_to_wire(sums.subtree_offered, role),
+        tasks_wanted=min(sums.wanted[role], MOST_COUNTED),
     )
 
 
-def _count_role(framework: Framework, role: Role, used: Holding, offered: Holding) -> None:
-    for task in framework.tasks.values():
-        if task.role == role and not task.state.is_terminal:
-            used.add(task.resources)
-    for offer in framework.offers.values():
-        if offer.role == role:
-            offered.add(offer.resources)
+def _sum_to_wire(sums: dict[Role, Holding], role: Role) -> resources_pb2.Resources:
+    return resources_to_wire(sums[role].as_resources() if role in sums else NOTHING)
 
 
 def offer_view(offer: OutstandingOffer) -> operator_pb2.OutstandingOffer:

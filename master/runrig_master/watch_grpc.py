@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from functools import cache, partial
 
 from runrig.errors import TooSlow
 from runrig.ids import AgentId, FrameworkId, OfferId, Role, TaskId
 from runrig.v1 import operator_pb2
+from runrig_master.core.quotas import ancestors
 from runrig_master.core.state import Framework
 from runrig_master.loop import Loop
 from runrig_master.views_grpc import (
+    RoleSums,
     agent_view,
     all_tasks,
     framework_view,
@@ -60,7 +63,8 @@ class Watchers:
                 if watcher.is_too_slow:
                     raise TooSlow(f"{self._most_waiting} changes wait for a watcher that does not read")
                 changes, watcher.changes = watcher.changes, {}
-                for response in _messages(self._read(key) for key in changes):
+                sums = cache(partial(RoleSums, self._cluster))
+                for response in _messages(self._read(key, sums) for key in changes):
                     yield response
         finally:
             self._watchers.remove(watcher)
@@ -68,10 +72,11 @@ class Watchers:
                 self._cluster.touched = None
 
     def _turned(self) -> None:
-        touched, self._cluster.touched = self._cluster.touched, {}
+        touched, self._cluster.touched = self._cluster.touched or {}, {}
+        changes = touched | _roles_above(touched)
         for watcher in self._watchers:
             if not watcher.is_too_slow:
-                watcher.changes.update(touched or {})
+                watcher.changes.update(changes)
             if len(watcher.changes) > self._most_waiting:
                 watcher.is_too_slow = True
                 watcher.changes.clear()
@@ -89,14 +94,14 @@ class Watchers:
         yield from _messages(operator_pb2.Change(task=task_view(item)) for item in tasks)
         yield operator_pb2.WatchResponse(changes=[operator_pb2.Change(snapshot_end=operator_pb2.SnapshotEnd())])
 
-    def _read(self, key: tuple[str, str, str]) -> operator_pb2.Change | None:
+    def _read(self, key: tuple[str, str, str], sums: Callable[[], RoleSums]) -> operator_pb2.Change | None:
         kind, name, framework_id = key
         match kind:
             case "agent":
                 agent = self._cluster.agents.get(AgentId(name))
                 return operator_pb2.Change(agent=agent_view(agent)) if agent is not None else None
             case "role":
-                return operator_pb2.Change(role=role_view(self._cluster, Role(name)))
+                return operator_pb2.Change(role=role_view(self._cluster, Role(name), sums()))
             case "offer":
                 return self._read_offer(OfferId(name))
             case "framework":
@@ -133,3 +138,8 @@ def _messages(changes: Iterator[operator_pb2.Change | None]) -> Iterator[operato
             batch = []
     if batch:
         yield operator_pb2.WatchResponse(changes=batch)
+
+
+def _roles_above(touched: dict[tuple[str, str, str], None]) -> dict[tuple[str, str, str], None]:
+    """Return the roles above those that changed: what is below them counts in their sums."""
+    return {("role", above, ""): None for kind, role, _ in touched if kind == "role" for above in ancestors(Role(role))}

@@ -7,12 +7,14 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import grpc
 
 from runrig.v1 import operator_pb2 as pb
 from runrig.v1 import operator_pb2_grpc, tasks_pb2
+
+Answer = TypeVar("Answer")
 
 
 @dataclass
@@ -29,6 +31,11 @@ class FakeMaster(operator_pb2_grpc.OperatorServiceServicer):
     immortal: tuple[str, ...] = ()
     """Names of tasks that no kill ends."""
     told: list[object] = field(default_factory=list)
+    refusal: tuple[grpc.StatusCode, str] | None = None
+    """What the calls of quotas, reservations, maintenance and the like are refused with."""
+    drains_to: pb.AgentState.ValueType = pb.AGENT_STATE_DRAINED
+    explanation: pb.ExplainResponse | None = None
+    """What anything is explained with; None: it does not know how."""
     address: str = ""
 
     @contextmanager
@@ -41,6 +48,14 @@ class FakeMaster(operator_pb2_grpc.OperatorServiceServicer):
             yield self
         finally:
             server.stop(None).wait()
+
+    def _told(self, request: object, context: Any, answer: Answer) -> Answer:
+        """Note what was asked, and answer it, or refuse it as `refusal` says."""
+        self._lead(context)
+        self.told.append(request)
+        if self.refusal is not None:
+            context.abort(*self.refusal)
+        return answer
 
     def _kill(self, tasks: list[pb.Task]) -> None:
         for task in tasks:
@@ -117,8 +132,39 @@ class FakeMaster(operator_pb2_grpc.OperatorServiceServicer):
         return pb.MarkAgentGoneResponse()
 
     def SetRoleWeight(self, request: pb.SetRoleWeightRequest, context: Any) -> pb.SetRoleWeightResponse:
-        context.abort(grpc.StatusCode.UNIMPLEMENTED, "SetRoleWeight")
-        return pb.SetRoleWeightResponse()
+        return self._told(request, context, pb.SetRoleWeightResponse())
+
+    def SetQuotas(self, request: pb.SetQuotasRequest, context: Any) -> pb.SetQuotasResponse:
+        return self._told(request, context, pb.SetQuotasResponse())
+
+    def SetRoleOffers(self, request: pb.SetRoleOffersRequest, context: Any) -> pb.SetRoleOffersResponse:
+        return self._told(request, context, pb.SetRoleOffersResponse())
+
+    def Reserve(self, request: pb.ReserveRequest, context: Any) -> pb.ReserveResponse:
+        return self._told(request, context, pb.ReserveResponse())
+
+    def Unreserve(self, request: pb.UnreserveRequest, context: Any) -> pb.UnreserveResponse:
+        return self._told(request, context, pb.UnreserveResponse())
+
+    def CreateVolume(self, request: pb.CreateVolumeRequest, context: Any) -> pb.CreateVolumeResponse:
+        return self._told(request, context, pb.CreateVolumeResponse())
+
+    def DestroyVolume(self, request: pb.DestroyVolumeRequest, context: Any) -> pb.DestroyVolumeResponse:
+        return self._told(request, context, pb.DestroyVolumeResponse())
+
+    def DrainAgent(self, request: pb.DrainAgentRequest, context: Any) -> pb.DrainAgentResponse:
+        for agent in self.agents:
+            if agent.agent_id == request.agent_id:
+                agent.state = self.drains_to
+        return self._told(request, context, pb.DrainAgentResponse())
+
+    def SetUnavailability(self, request: pb.SetUnavailabilityRequest, context: Any) -> pb.SetUnavailabilityResponse:
+        return self._told(request, context, pb.SetUnavailabilityResponse())
+
+    def Explain(self, request: pb.ExplainRequest, context: Any) -> pb.ExplainResponse:
+        if self.explanation is None:
+            context.abort(grpc.StatusCode.UNIMPLEMENTED, "this master cannot explain yet")
+        return self._told(request, context, self.explanation or pb.ExplainResponse())
 
     def Watch(self, request: pb.WatchRequest, context: Any) -> Iterator[pb.WatchResponse]:
         yield pb.WatchResponse()

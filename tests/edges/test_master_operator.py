@@ -241,9 +241,55 @@ async def test_a_weight_is_set() -> None:
         assert (role.role, role.weight_millis) == ("eng/ads", 2500)
 
 
+async def test_quotas_are_set_all_or_nothing() -> None:
+    async with serving() as master:
+        await master.registered()
+        limit = pb.RoleQuota(role="eng", limit={"cpu_millis": 3000})  # type: ignore[arg-type]
+        absurd = pb.RoleQuota(role="ops", guarantee={"mem_mib": -1})  # type: ignore[arg-type]
+
+        code, details = await failed(master.operator.SetQuotas(pb.SetQuotasRequest(quotas=[limit, absurd])))
+        before = (await master.operator.ListRoles(pb.ListRolesRequest())).roles
+        await master.operator.SetQuotas(pb.SetQuotasRequest(quotas=[limit]))
+        [role] = (await master.operator.ListRoles(pb.ListRolesRequest())).roles
+
+        assert code is grpc.StatusCode.INVALID_ARGUMENT
+        assert "quotas ops.guarantee.mem_mib: -1 is not allowed" in details
+        assert not before
+        assert role.role == "eng"
+        assert role.limit == limit.limit
+        assert not role.HasField("guarantee")
+
+
+async def test_more_than_the_cluster_has_is_guaranteed_only_when_forced() -> None:
+    async with serving() as master:
+        await master.registered()
+        quota = pb.RoleQuota(role="eng", guarantee={"cpu_millis": 5000})  # type: ignore[arg-type]
+
+        code, details = await failed(master.operator.SetQuotas(pb.SetQuotasRequest(quotas=[quota])))
+        await master.operator.SetQuotas(pb.SetQuotasRequest(quotas=[quota], is_forced=True))
+
+        assert code is grpc.StatusCode.INVALID_ARGUMENT
+        assert "4000" in details
+        [role] = (await master.operator.ListRoles(pb.ListRolesRequest())).roles
+        assert role.guarantee == quota.guarantee
+
+
+async def test_the_offers_of_a_role_are_made_optimistic_and_exclusive_again() -> None:
+    async with serving() as master:
+        await master.operator.SetRoleOffers(pb.SetRoleOffersRequest(role="eng", is_optimistic=True))
+        [role] = (await master.operator.ListRoles(pb.ListRolesRequest())).roles
+        await master.operator.SetRoleOffers(pb.SetRoleOffersRequest(role="eng"))
+
+        assert role.is_optimistic
+        assert not (await master.operator.ListRoles(pb.ListRolesRequest())).roles
+
+
 @pytest.mark.parametrize(
     "method, request_, code, words",
     [
+        ("SetQuotas", pb.SetQuotasRequest(), "INVALID_ARGUMENT", "quotas: 0"),
+        ("SetRoleOffers", pb.SetRoleOffersRequest(role="a//b"), "INVALID_ARGUMENT", "role: 'a//b'"),
+        ("Explain", pb.ExplainRequest(kind=9), "INVALID_ARGUMENT", "kind: 9"),  # type: ignore[arg-type]
         ("KillTask", pb.KillTaskRequest(task_id="x"), "NOT_FOUND", "there is no task 'x'"),
         ("KillTask", pb.KillTaskRequest(), "NOT_FOUND", "there is no task ''"),
         ("TeardownFramework", pb.TeardownFrameworkRequest(framework_id="x"), "NOT_FOUND", "there is no framework 'x'"),

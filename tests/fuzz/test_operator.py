@@ -5,12 +5,13 @@ from __future__ import annotations
 from random import Random
 from typing import Any
 
+import grpc
 import pytest
 from google.protobuf.message import Message
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 
-from runrig.v1 import operator_pb2, tasks_pb2
+from runrig.v1 import operator_pb2, resources_pb2, tasks_pb2
 from tests.fuzz.master_target import Target, under_fire
 from tests.fuzz.messages import mutated, serialized
 from tests.fuzz.raw_bytes import damaged
@@ -19,11 +20,18 @@ from tests.fuzz.unary import check_fault, status_of, streamed
 
 STRIKES = 150
 OPERATOR = "/runrig.v1.OperatorService"
+UNFINISHED = (grpc.StatusCode.UNIMPLEMENTED, grpc.StatusCode.UNAVAILABLE)
+"""What the core cannot do yet is refused with one of them."""
 
 
 def requests() -> list[tuple[str, Message]]:
     """Build a valid request of each method that answers once."""
     policy = tasks_pb2.KillPolicy(grace_ms=10)
+    quota = resources_pb2.Quota(cpu_millis=1_000_000, mem_mib=1_000_000)
+    amount = resources_pb2.Resources(cpu_millis=10, mem_mib=10, disk_mib=10)
+    kept = resources_pb2.Reservation(reservation_id="r", role="fuzz/ed", resources=amount)
+    volume = resources_pb2.PersistentVolume(volume_id="v", reservation_id="r", disk_mib=1)
+    away = resources_pb2.Unavailability(start_unix_ms=1_800_000_000_000, duration_ms=1_000)
     return [
         (f"{OPERATOR}/GetCluster", operator_pb2.GetClusterRequest()),
         (f"{OPERATOR}/ListAgents", operator_pb2.ListAgentsRequest(agent_ids=["hostile", "a"])),
@@ -45,6 +53,32 @@ def requests() -> list[tuple[str, Message]]:
         (f"{OPERATOR}/ReactivateAgent", operator_pb2.ReactivateAgentRequest(agent_id="hostile-agent")),
         (f"{OPERATOR}/MarkAgentGone", operator_pb2.MarkAgentGoneRequest(agent_id="nobody")),
         (f"{OPERATOR}/SetRoleWeight", operator_pb2.SetRoleWeightRequest(role="eng/ads", weight_millis=2_000)),
+        (
+            f"{OPERATOR}/SetQuotas",
+            operator_pb2.SetQuotasRequest(
+                quotas=[operator_pb2.RoleQuota(role="fuzz/ed", limit=quota, guarantee=quota)], is_forced=True
+            ),
+        ),
+        (f"{OPERATOR}/SetRoleOffers", operator_pb2.SetRoleOffersRequest(role="fuzz/ed", is_optimistic=True)),
+        (
+            f"{OPERATOR}/Reserve",
+            operator_pb2.ReserveRequest(agent_id="hostile-agent", reservation=kept, from_reservation_id=""),
+        ),
+        (f"{OPERATOR}/Unreserve", operator_pb2.UnreserveRequest(agent_id="hostile-agent", reservation_id="r")),
+        (f"{OPERATOR}/CreateVolume", operator_pb2.CreateVolumeRequest(agent_id="hostile-agent", volume=volume)),
+        (f"{OPERATOR}/DestroyVolume", operator_pb2.DestroyVolumeRequest(agent_id="hostile-agent", volume_id="v")),
+        (
+            f"{OPERATOR}/DrainAgent",
+            operator_pb2.DrainAgentRequest(agent_id="hostile-agent", notice_ms=10, grace_ms=10, then_gone=False),
+        ),
+        (
+            f"{OPERATOR}/SetUnavailability",
+            operator_pb2.SetUnavailabilityRequest(agent_ids=["hostile-agent"], unavailability=away),
+        ),
+        (
+            f"{OPERATOR}/Explain",
+            operator_pb2.ExplainRequest(kind=operator_pb2.SUBJECT_KIND_FRAMEWORK, id="victim", framework_id="victim"),
+        ),
         ("/grpc.health.v1.Health/Check", health_pb2.HealthCheckRequest(service="runrig.v1.AgentService")),
     ]
 
@@ -77,7 +111,9 @@ async def strike(target: Target, chance: Random) -> None:
     channel = target.served.channel
     if chance.random() < 0.7:
         method, valid = chance.choice(requests())
-        check_fault(method, *await status_of(channel, method, made_wrong(valid, chance)))
+        code, details = await status_of(channel, method, made_wrong(valid, chance))
+        if not (code in UNFINISHED and details.endswith(" yet")):
+            check_fault(method, code, details)
         return
     method, valid = chance.choice(streams())
     asked = [made_wrong(valid, chance) for _ in range(chance.choice((1, 1, 3)) if "reflection" in method else 1)]

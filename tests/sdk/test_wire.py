@@ -19,6 +19,8 @@ from runrig._wire import (
     agent_from_wire,
     agent_to_wire,
     call_from_wire,
+    explanation_from_wire,
+    explanation_to_wire,
     framework_from_wire,
     framework_to_wire,
     news_from_wire,
@@ -34,6 +36,15 @@ from runrig._wire import (
 from runrig.constraints import Constraint, Operator
 from runrig.demand import Demand, Placement
 from runrig.errors import InvalidInput, ProtocolError
+from runrig.explanations import (
+    DeclineCount,
+    DemandExplanation,
+    Explanation,
+    FunnelStep,
+    NearMiss,
+    SubjectKind,
+    Verdict,
+)
 from runrig.ids import AgentId, FrameworkId, OfferId, Role, TaskId
 from runrig.reservations import PersistentVolume, Reservation, Unavailability
 from runrig.resources import MAX_AMOUNT, Resources, single_ports
@@ -583,3 +594,59 @@ def test_an_unset_filter_is_the_default_and_zero_is_none() -> None:
     assert isinstance(unset, offers.Accept)
     assert isinstance(none, offers.Accept)
     assert (unset.filter.refuse_ms, none.filter.refuse_ms) == (5_000, 0)
+
+
+# Explanations
+
+EXPLANATION = Explanation(
+    SubjectKind.DEMAND,
+    "web",
+    "one task waits for 0.2 cpus",
+    (
+        DemandExplanation(
+            FrameworkId("f-1"),
+            "batch",
+            Role("eng/ads"),
+            Demand("d", Resources(1200, 512), 3, (Constraint("rack", Operator.EQUALS, "a"),), group="web"),
+            Verdict.WAITS,
+            "short of cpus",
+            1_800_000_000_123,
+            (FunnelStep("connected", 1, 9), FunnelStep("free", 9, 0, "short by 0.2 cpus at best")),
+            (NearMiss(AgentId("a7"), "agent-7", "free", "short by 0.2 cpus", Resources(200)),),
+            ("ask for 1 cpu",),
+        ),
+    ),
+    ("nothing is declined",),
+    (DeclineCount("too small", 7, 1_800_000_000_456),),
+)
+
+
+def test_an_explanation_is_the_same_after_the_wire() -> None:
+    assert explanation_from_wire(explanation_to_wire(EXPLANATION)) == EXPLANATION
+
+
+def test_a_verdict_that_a_newer_master_knows_is_read_as_waiting() -> None:
+    message = explanation_to_wire(EXPLANATION)
+    message.demands[0].verdict = 77  # type: ignore[assignment]
+    message.kind = 77  # type: ignore[assignment]
+
+    read = explanation_from_wire(message)
+
+    assert (read.kind, read.demands[0].verdict) == (SubjectKind.ANY, Verdict.WAITS)
+
+
+def test_an_explanation_as_json_has_all_of_it() -> None:
+    said = EXPLANATION.as_json()
+
+    [demand] = said["demands"]
+    assert (said["kind"], said["summary"], said["facts"]) == ("demand", EXPLANATION.summary, ["nothing is declined"])
+    assert said["declines"] == [{"reason": "too small", "count": 7, "last_at": "2027-01-15T08:00:00.456Z"}]
+    assert (demand["verdict"], demand["framework"], demand["waiting_since"]) == (
+        "waits",
+        "batch",
+        "2027-01-15T08:00:00.123Z",
+    )
+    assert demand["demand"]["constraints"] == ["rack EQUALS a"]
+    assert demand["funnel"][1] == {"predicate": "free", "failed": 9, "left": 0, "detail": "short by 0.2 cpus at best"}
+    assert demand["nearest"][0]["short_by"]["cpu_millis"] == 200
+    assert demand["remedies"] == ["ask for 1 cpu"]

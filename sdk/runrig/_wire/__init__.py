@@ -21,6 +21,7 @@ from runrig._wire.common import (
     resources_from_wire,
     resources_to_wire,
 )
+from runrig._wire.explanations import explanation_from_wire, explanation_to_wire
 from runrig._wire.news import add_news, news_from_wire, refusal_from_wire
 from runrig._wire.tasks import (
     ForwardedTask,
@@ -41,6 +42,8 @@ __all__ = [
     "agent_to_wire",
     "call_from_wire",
     "enum_from_wire",
+    "explanation_from_wire",
+    "explanation_to_wire",
     "framework_from_wire",
     "framework_to_wire",
     "grace_from_wire",

@@ -108,7 +108,7 @@ def call_from_wire(message: scheduler_pb2.SchedulerCall) -> offers.Call:
         case "update_demand":
             return offers.UpdateDemand(
                 Role(message.update_demand.role),
-                tuple(_demand_from_wire(item) for item in message.update_demand.demands),
+                tuple(demand_from_wire(item) for item in message.update_demand.demands),
             )
         case "update_framework":
             return offers.UpdateFramework(framework_from_wire(message.update_framework.framework))
@@ -266,7 +266,7 @@ def demand_to_wire(demand: Demand) -> scheduler_pb2.Demand:
     return message
 
 
-def _demand_from_wire(message: scheduler_pb2.Demand) -> Demand:
+def demand_from_wire(message: scheduler_pb2.Demand) -> Demand:
     field = f"demand {message.demand_id}"
     return Demand(
         demand_id=checked_id(f"{field}.demand_id", message.demand_id),

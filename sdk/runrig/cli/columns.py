@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
+from runrig._plain import iso
 from runrig.cli.output import Column
 from runrig.cli.views import (
     AgentView,
@@ -14,7 +15,6 @@ from runrig.cli.views import (
     TaskView,
     age,
     cpus_text,
-    iso,
     mem_text,
     ports_summary,
 )

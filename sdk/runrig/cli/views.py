@@ -6,12 +6,11 @@ Ids are named `id`; amounts keep their units in their names; times are ISO 8601 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Any
+from datetime import datetime
 
+from runrig._plain import Json, iso, resources_json
 from runrig.resources import NOTHING, Resources, count_ports, milli_text
 
-Json = dict[str, Any]
 Pairs = tuple[tuple[str, str], ...]
 
 
@@ -239,25 +238,6 @@ class TaskView:
             "labels": dict(self.labels),
             "agent_address": self.agent_address,
         }
-
-
-def resources_json(resources: Resources) -> Json:
-    """Return amounts with their units in their names; ports as `[first, last]` pairs."""
-    return {
-        "cpu_millis": resources.cpu_millis,
-        "mem_mib": resources.mem_mib,
-        "disk_mib": resources.disk_mib,
-        "gpus": resources.gpus,
-        "ports": [list(ports) for ports in resources.ports],
-        "custom": dict(resources.custom),
-    }
-
-
-def iso(unix_ms: int) -> str | None:
-    """Return a time as 2026-11-21T20:41:00.123Z; None for 0, which stands for never."""
-    if not unix_ms:
-        return None
-    return datetime.fromtimestamp(unix_ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def cpus_text(resources: Resources) -> str:

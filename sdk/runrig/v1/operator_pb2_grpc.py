@@ -100,6 +100,51 @@ class OperatorServiceStub:
                 request_serializer=runrig_dot_v1_dot_operator__pb2.SetRoleWeightRequest.SerializeToString,
                 response_deserializer=runrig_dot_v1_dot_operator__pb2.SetRoleWeightResponse.FromString,
                 _registered_method=True)
+        self.SetQuotas = channel.unary_unary(
+                '/runrig.v1.OperatorService/SetQuotas',
+                request_serializer=runrig_dot_v1_dot_operator__pb2.SetQuotasRequest.SerializeToString,
+                response_deserializer=runrig_dot_v1_dot_operator__pb2.SetQuotasResponse.FromString,
+                _registered_method=True)
+        self.SetRoleOffers = channel.unary_unary(
+                '/runrig.v1.OperatorService/SetRoleOffers',
+                request_serializer=runrig_dot_v1_dot_operator__pb2.SetRoleOffersRequest.SerializeToString,
+                response_deserializer=runrig_dot_v1_dot_operator__pb2.SetRoleOffersResponse.FromString,
+                _registered_method=True)
+        self.Reserve = channel.unary_unary(
+                '/runrig.v1.OperatorService/Reserve',
+                request_serializer=runrig_dot_v1_dot_operator__pb2.ReserveRequest.SerializeToString,
+                response_deserializer=runrig_dot_v1_dot_operator__pb2.ReserveResponse.FromString,
+                _registered_method=True)
+        self.Unreserve = channel.unary_unary(
+                '/runrig.v1.OperatorService/Unreserve',
+                request_serializer=runrig_dot_v1_dot_operator__pb2.UnreserveRequest.SerializeToString,
+                response_deserializer=runrig_dot_v1_dot_operator__pb2.UnreserveResponse.FromString,
+                _registered_method=True)
+        self.CreateVolume = channel.unary_unary(
+                '/runrig.v1.OperatorService/CreateVolume',
+                request_serializer=runrig_dot_v1_dot_operator__pb2.CreateVolumeRequest.SerializeToString,
+                response_deserializer=runrig_dot_v1_dot_operator__pb2.CreateVolumeResponse.FromString,
+                _registered_method=True)
+        self.DestroyVolume = channel.unary_unary(
+                '/runrig.v1.OperatorService/DestroyVolume',
+                request_serializer=runrig_dot_v1_dot_operator__pb2.DestroyVolumeRequest.SerializeToString,
+                response_deserializer=runrig_dot_v1_dot_operator__pb2.DestroyVolumeResponse.FromString,
+                _registered_method=True)
+        self.DrainAgent = channel.unary_unary(
+                '/runrig.v1.OperatorService/DrainAgent',
+                request_serializer=runrig_dot_v1_dot_operator__pb2.DrainAgentRequest.SerializeToString,
+                response_deserializer=runrig_dot_v1_dot_operator__pb2.DrainAgentResponse.FromString,
+                _registered_method=True)
+        self.SetUnavailability = channel.unary_unary(
+                '/runrig.v1.OperatorService/SetUnavailability',
+                request_serializer=runrig_dot_v1_dot_operator__pb2.SetUnavailabilityRequest.SerializeToString,
+                response_deserializer=runrig_dot_v1_dot_operator__pb2.SetUnavailabilityResponse.FromString,
+                _registered_method=True)
+        self.Explain = channel.unary_unary(
+                '/runrig.v1.OperatorService/Explain',
+                request_serializer=runrig_dot_v1_dot_operator__pb2.ExplainRequest.SerializeToString,
+                response_deserializer=runrig_dot_v1_dot_operator__pb2.ExplainResponse.FromString,
+                _registered_method=True)
 
 
 class OperatorServiceServicer:
@@ -185,6 +230,66 @@ class OperatorServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SetQuotas(self, request, context):
+        """Limits and guarantees of roles, all or nothing.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetRoleOffers(self, request, context):
+        """Whether the offers of a role are optimistic.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Reserve(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Unreserve(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CreateVolume(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DestroyVolume(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DrainAgent(self, request, context):
+        """No more offers; frameworks are asked to leave until the deadline, then what still runs is killed.
+        ReactivateAgent ends it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetUnavailability(self, request, context):
+        """Say when agents will be away: it stands in their offers, and frameworks are asked to leave until then.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Explain(self, request, context):
+        """Why it waits, what it holds, what would help: by the code that decides, run dry.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_OperatorServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -252,6 +357,51 @@ def add_OperatorServiceServicer_to_server(servicer, server):
                     servicer.SetRoleWeight,
                     request_deserializer=runrig_dot_v1_dot_operator__pb2.SetRoleWeightRequest.FromString,
                     response_serializer=runrig_dot_v1_dot_operator__pb2.SetRoleWeightResponse.SerializeToString,
+            ),
+            'SetQuotas': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetQuotas,
+                    request_deserializer=runrig_dot_v1_dot_operator__pb2.SetQuotasRequest.FromString,
+                    response_serializer=runrig_dot_v1_dot_operator__pb2.SetQuotasResponse.SerializeToString,
+            ),
+            'SetRoleOffers': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetRoleOffers,
+                    request_deserializer=runrig_dot_v1_dot_operator__pb2.SetRoleOffersRequest.FromString,
+                    response_serializer=runrig_dot_v1_dot_operator__pb2.SetRoleOffersResponse.SerializeToString,
+            ),
+            'Reserve': grpc.unary_unary_rpc_method_handler(
+                    servicer.Reserve,
+                    request_deserializer=runrig_dot_v1_dot_operator__pb2.ReserveRequest.FromString,
+                    response_serializer=runrig_dot_v1_dot_operator__pb2.ReserveResponse.SerializeToString,
+            ),
+            'Unreserve': grpc.unary_unary_rpc_method_handler(
+                    servicer.Unreserve,
+                    request_deserializer=runrig_dot_v1_dot_operator__pb2.UnreserveRequest.FromString,
+                    response_serializer=runrig_dot_v1_dot_operator__pb2.UnreserveResponse.SerializeToString,
+            ),
+            'CreateVolume': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateVolume,
+                    request_deserializer=runrig_dot_v1_dot_operator__pb2.CreateVolumeRequest.FromString,
+                    response_serializer=runrig_dot_v1_dot_operator__pb2.CreateVolumeResponse.SerializeToString,
+            ),
+            'DestroyVolume': grpc.unary_unary_rpc_method_handler(
+                    servicer.DestroyVolume,
+                    request_deserializer=runrig_dot_v1_dot_operator__pb2.DestroyVolumeRequest.FromString,
+                    response_serializer=runrig_dot_v1_dot_operator__pb2.DestroyVolumeResponse.SerializeToString,
+            ),
+            'DrainAgent': grpc.unary_unary_rpc_method_handler(
+                    servicer.DrainAgent,
+                    request_deserializer=runrig_dot_v1_dot_operator__pb2.DrainAgentRequest.FromString,
+                    response_serializer=runrig_dot_v1_dot_operator__pb2.DrainAgentResponse.SerializeToString,
+            ),
+            'SetUnavailability': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetUnavailability,
+                    request_deserializer=runrig_dot_v1_dot_operator__pb2.SetUnavailabilityRequest.FromString,
+                    response_serializer=runrig_dot_v1_dot_operator__pb2.SetUnavailabilityResponse.SerializeToString,
+            ),
+            'Explain': grpc.unary_unary_rpc_method_handler(
+                    servicer.Explain,
+                    request_deserializer=runrig_dot_v1_dot_operator__pb2.ExplainRequest.FromString,
+                    response_serializer=runrig_dot_v1_dot_operator__pb2.ExplainResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -606,6 +756,249 @@ class OperatorService:
             '/runrig.v1.OperatorService/SetRoleWeight',
             runrig_dot_v1_dot_operator__pb2.SetRoleWeightRequest.SerializeToString,
             runrig_dot_v1_dot_operator__pb2.SetRoleWeightResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetQuotas(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/runrig.v1.OperatorService/SetQuotas',
+            runrig_dot_v1_dot_operator__pb2.SetQuotasRequest.SerializeToString,
+            runrig_dot_v1_dot_operator__pb2.SetQuotasResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetRoleOffers(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/runrig.v1.OperatorService/SetRoleOffers',
+            runrig_dot_v1_dot_operator__pb2.SetRoleOffersRequest.SerializeToString,
+            runrig_dot_v1_dot_operator__pb2.SetRoleOffersResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Reserve(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/runrig.v1.OperatorService/Reserve',
+            runrig_dot_v1_dot_operator__pb2.ReserveRequest.SerializeToString,
+            runrig_dot_v1_dot_operator__pb2.ReserveResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Unreserve(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/runrig.v1.OperatorService/Unreserve',
+            runrig_dot_v1_dot_operator__pb2.UnreserveRequest.SerializeToString,
+            runrig_dot_v1_dot_operator__pb2.UnreserveResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CreateVolume(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/runrig.v1.OperatorService/CreateVolume',
+            runrig_dot_v1_dot_operator__pb2.CreateVolumeRequest.SerializeToString,
+            runrig_dot_v1_dot_operator__pb2.CreateVolumeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DestroyVolume(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/runrig.v1.OperatorService/DestroyVolume',
+            runrig_dot_v1_dot_operator__pb2.DestroyVolumeRequest.SerializeToString,
+            runrig_dot_v1_dot_operator__pb2.DestroyVolumeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DrainAgent(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/runrig.v1.OperatorService/DrainAgent',
+            runrig_dot_v1_dot_operator__pb2.DrainAgentRequest.SerializeToString,
+            runrig_dot_v1_dot_operator__pb2.DrainAgentResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetUnavailability(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/runrig.v1.OperatorService/SetUnavailability',
+            runrig_dot_v1_dot_operator__pb2.SetUnavailabilityRequest.SerializeToString,
+            runrig_dot_v1_dot_operator__pb2.SetUnavailabilityResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Explain(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/runrig.v1.OperatorService/Explain',
+            runrig_dot_v1_dot_operator__pb2.ExplainRequest.SerializeToString,
+            runrig_dot_v1_dot_operator__pb2.ExplainResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -47,6 +47,22 @@ class OperatorServiceStub:
     ReactivateAgent: _grpc.UnaryUnaryMultiCallable[_operator_pb2.ReactivateAgentRequest, _operator_pb2.ReactivateAgentResponse]
     MarkAgentGone: _grpc.UnaryUnaryMultiCallable[_operator_pb2.MarkAgentGoneRequest, _operator_pb2.MarkAgentGoneResponse]
     SetRoleWeight: _grpc.UnaryUnaryMultiCallable[_operator_pb2.SetRoleWeightRequest, _operator_pb2.SetRoleWeightResponse]
+    SetQuotas: _grpc.UnaryUnaryMultiCallable[_operator_pb2.SetQuotasRequest, _operator_pb2.SetQuotasResponse]
+    """Limits and guarantees of roles, all or nothing."""
+    SetRoleOffers: _grpc.UnaryUnaryMultiCallable[_operator_pb2.SetRoleOffersRequest, _operator_pb2.SetRoleOffersResponse]
+    """Whether the offers of a role are optimistic."""
+    Reserve: _grpc.UnaryUnaryMultiCallable[_operator_pb2.ReserveRequest, _operator_pb2.ReserveResponse]
+    Unreserve: _grpc.UnaryUnaryMultiCallable[_operator_pb2.UnreserveRequest, _operator_pb2.UnreserveResponse]
+    CreateVolume: _grpc.UnaryUnaryMultiCallable[_operator_pb2.CreateVolumeRequest, _operator_pb2.CreateVolumeResponse]
+    DestroyVolume: _grpc.UnaryUnaryMultiCallable[_operator_pb2.DestroyVolumeRequest, _operator_pb2.DestroyVolumeResponse]
+    DrainAgent: _grpc.UnaryUnaryMultiCallable[_operator_pb2.DrainAgentRequest, _operator_pb2.DrainAgentResponse]
+    """No more offers; frameworks are asked to leave until the deadline, then what still runs is killed.
+    ReactivateAgent ends it.
+    """
+    SetUnavailability: _grpc.UnaryUnaryMultiCallable[_operator_pb2.SetUnavailabilityRequest, _operator_pb2.SetUnavailabilityResponse]
+    """Say when agents will be away: it stands in their offers, and frameworks are asked to leave until then."""
+    Explain: _grpc.UnaryUnaryMultiCallable[_operator_pb2.ExplainRequest, _operator_pb2.ExplainResponse]
+    """Why it waits, what it holds, what would help: by the code that decides, run dry."""
 
 @_typing.type_check_only
 class OperatorServiceAsyncStub(OperatorServiceStub):
@@ -67,6 +83,22 @@ class OperatorServiceAsyncStub(OperatorServiceStub):
     ReactivateAgent: _aio.UnaryUnaryMultiCallable[_operator_pb2.ReactivateAgentRequest, _operator_pb2.ReactivateAgentResponse]  # type: ignore[assignment]
     MarkAgentGone: _aio.UnaryUnaryMultiCallable[_operator_pb2.MarkAgentGoneRequest, _operator_pb2.MarkAgentGoneResponse]  # type: ignore[assignment]
     SetRoleWeight: _aio.UnaryUnaryMultiCallable[_operator_pb2.SetRoleWeightRequest, _operator_pb2.SetRoleWeightResponse]  # type: ignore[assignment]
+    SetQuotas: _aio.UnaryUnaryMultiCallable[_operator_pb2.SetQuotasRequest, _operator_pb2.SetQuotasResponse]  # type: ignore[assignment]
+    """Limits and guarantees of roles, all or nothing."""
+    SetRoleOffers: _aio.UnaryUnaryMultiCallable[_operator_pb2.SetRoleOffersRequest, _operator_pb2.SetRoleOffersResponse]  # type: ignore[assignment]
+    """Whether the offers of a role are optimistic."""
+    Reserve: _aio.UnaryUnaryMultiCallable[_operator_pb2.ReserveRequest, _operator_pb2.ReserveResponse]  # type: ignore[assignment]
+    Unreserve: _aio.UnaryUnaryMultiCallable[_operator_pb2.UnreserveRequest, _operator_pb2.UnreserveResponse]  # type: ignore[assignment]
+    CreateVolume: _aio.UnaryUnaryMultiCallable[_operator_pb2.CreateVolumeRequest, _operator_pb2.CreateVolumeResponse]  # type: ignore[assignment]
+    DestroyVolume: _aio.UnaryUnaryMultiCallable[_operator_pb2.DestroyVolumeRequest, _operator_pb2.DestroyVolumeResponse]  # type: ignore[assignment]
+    DrainAgent: _aio.UnaryUnaryMultiCallable[_operator_pb2.DrainAgentRequest, _operator_pb2.DrainAgentResponse]  # type: ignore[assignment]
+    """No more offers; frameworks are asked to leave until the deadline, then what still runs is killed.
+    ReactivateAgent ends it.
+    """
+    SetUnavailability: _aio.UnaryUnaryMultiCallable[_operator_pb2.SetUnavailabilityRequest, _operator_pb2.SetUnavailabilityResponse]  # type: ignore[assignment]
+    """Say when agents will be away: it stands in their offers, and frameworks are asked to leave until then."""
+    Explain: _aio.UnaryUnaryMultiCallable[_operator_pb2.ExplainRequest, _operator_pb2.ExplainResponse]  # type: ignore[assignment]
+    """Why it waits, what it holds, what would help: by the code that decides, run dry."""
 
 class OperatorServiceServicer(metaclass=_abc_1.ABCMeta):
     """What people and tools ask of the master."""
@@ -162,5 +194,75 @@ class OperatorServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _operator_pb2.SetRoleWeightRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_operator_pb2.SetRoleWeightResponse, _abc.Awaitable[_operator_pb2.SetRoleWeightResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def SetQuotas(
+        self,
+        request: _operator_pb2.SetQuotasRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_operator_pb2.SetQuotasResponse, _abc.Awaitable[_operator_pb2.SetQuotasResponse]]:
+        """Limits and guarantees of roles, all or nothing."""
+
+    @_abc_1.abstractmethod
+    def SetRoleOffers(
+        self,
+        request: _operator_pb2.SetRoleOffersRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_operator_pb2.SetRoleOffersResponse, _abc.Awaitable[_operator_pb2.SetRoleOffersResponse]]:
+        """Whether the offers of a role are optimistic."""
+
+    @_abc_1.abstractmethod
+    def Reserve(
+        self,
+        request: _operator_pb2.ReserveRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_operator_pb2.ReserveResponse, _abc.Awaitable[_operator_pb2.ReserveResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def Unreserve(
+        self,
+        request: _operator_pb2.UnreserveRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_operator_pb2.UnreserveResponse, _abc.Awaitable[_operator_pb2.UnreserveResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def CreateVolume(
+        self,
+        request: _operator_pb2.CreateVolumeRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_operator_pb2.CreateVolumeResponse, _abc.Awaitable[_operator_pb2.CreateVolumeResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def DestroyVolume(
+        self,
+        request: _operator_pb2.DestroyVolumeRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_operator_pb2.DestroyVolumeResponse, _abc.Awaitable[_operator_pb2.DestroyVolumeResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def DrainAgent(
+        self,
+        request: _operator_pb2.DrainAgentRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_operator_pb2.DrainAgentResponse, _abc.Awaitable[_operator_pb2.DrainAgentResponse]]:
+        """No more offers; frameworks are asked to leave until the deadline, then what still runs is killed.
+        ReactivateAgent ends it.
+        """
+
+    @_abc_1.abstractmethod
+    def SetUnavailability(
+        self,
+        request: _operator_pb2.SetUnavailabilityRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_operator_pb2.SetUnavailabilityResponse, _abc.Awaitable[_operator_pb2.SetUnavailabilityResponse]]:
+        """Say when agents will be away: it stands in their offers, and frameworks are asked to leave until then."""
+
+    @_abc_1.abstractmethod
+    def Explain(
+        self,
+        request: _operator_pb2.ExplainRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_operator_pb2.ExplainResponse, _abc.Awaitable[_operator_pb2.ExplainResponse]]:
+        """Why it waits, what it holds, what would help: by the code that decides, run dry."""
 
 def add_OperatorServiceServicer_to_server(servicer: OperatorServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
