@@ -14,7 +14,7 @@ from runrig.errors import InvalidInput
 from runrig.ids import checked_id
 from runrig.logs import configure_logs
 from runrig_agent.core.policy import Policy
-from runrig_agent.detect import agent_resources, default_hostname, parse_attributes
+from runrig_agent.detect import agent_resources, default_hostname, parse_attributes, parse_reservations
 from runrig_agent.fetch import FetchSettings
 from runrig_agent.fetch_sources import SourceSettings
 from runrig_agent.grpc_server import run_agent
@@ -29,6 +29,7 @@ Examples:
   runrig agent
   runrig agent --master h1:5055,h2:5055 --work-dir /var/lib/runrig --attributes rack:a
   runrig agent --resources "cpus:2;mem:1G" --runtime process
+  runrig agent --reserve "ssd=db:cpus:2;mem:4G;disk:100G"
 """
 
 
@@ -80,6 +81,12 @@ Examples:
     metavar="NAME:AMOUNT;…",
     help="What to offer, such as cpus:4;mem:8G;ports:[31000-31999]; the rest is detected.",
 )
+@click.option(
+    "--reserve",
+    multiple=True,
+    metavar="ID=ROLE:NAME:AMOUNT;…",
+    help="What of it to keep for a role and those below, such as ssd=db:cpus:2;mem:4G;disk:100G; repeat it for more.",
+)
 @click.option("--attributes", default="", metavar="NAME:VALUE;…", help="What tasks may ask for, such as rack:a;zone:b.")
 @click.option(
     "--runtime",
@@ -124,6 +131,7 @@ def agent(
     allow_remote: bool,
     hostname: str,
     resources: str,
+    reserve: tuple[str, ...],
     attributes: str,
     runtime: str,
     docker_host: str,
@@ -151,6 +159,7 @@ def agent(
             raise InvalidInput(name, seconds, "0 to 31536000 seconds")
     work_dir = work_dir.absolute()
     volumes = _directories("--allow-volume", allow_volume)
+    offered = agent_resources(resources, _existing(work_dir))
     asyncio.run(
         run_agent(
             AgentSettings(
@@ -159,7 +168,8 @@ def agent(
                 http=http,
                 advertise=advertise or _reachable(listen, hostname),
                 hostname=checked_id("--hostname", hostname or default_hostname()),
-                resources=agent_resources(resources, _existing(work_dir)),
+                resources=offered,
+                reservations=parse_reservations(reserve, offered),
                 attributes=parse_attributes(attributes),
                 runtime=runtime,
                 policy=Policy(

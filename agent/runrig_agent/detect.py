@@ -11,7 +11,10 @@ from pathlib import Path
 
 import psutil
 
+from runrig.agents import checked_static
 from runrig.errors import InvalidInput
+from runrig.ids import Role
+from runrig.reservations import Reservation, checked_reservation
 from runrig.resources import Resources, checked_resources
 
 DEFAULT_PORTS = ((31000, 32000),)
@@ -80,6 +83,23 @@ def parse_attributes(text: str) -> tuple[tuple[str, str], ...]:
             raise InvalidInput("--attributes", part, f"each attribute once, but {name} is given twice")
         attributes.append((name, value))
     return tuple(attributes)
+
+
+def parse_reservations(texts: tuple[str, ...], resources: Resources) -> tuple[Reservation, ...]:
+    """Read `ssd=db:cpus:2;mem:4G;disk:100G` each, out of `resources`; raise InvalidInput."""
+    reservations = tuple(map(_parse_reservation, texts))
+    checked_static("--reserve", reservations, resources)
+    return reservations
+
+
+def _parse_reservation(text: str) -> Reservation:
+    name, has_role, rest = text.partition("=")
+    role, has_amounts, amounts = rest.partition(":")
+    if not has_role or not has_amounts:
+        raise InvalidInput("--reserve", text, "ID=ROLE:NAME:AMOUNT;…, such as ssd=db:cpus:2;mem:4G;disk:100G")
+    resources = Resources.parse(amounts, f"--reserve {name}")
+    reservation = Reservation(name.strip(), Role(role.strip()), resources, is_static=True)
+    return checked_reservation("--reserve", reservation)
 
 
 def default_hostname() -> str:

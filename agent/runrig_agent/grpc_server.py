@@ -36,6 +36,7 @@ from runrig_agent.sandbox_service import SandboxAccess
 from runrig_agent.sandboxes import Sandboxes
 from runrig_agent.settings import AgentSettings
 from runrig_agent.task_runs import TaskRuns
+from runrig_agent.volumes import Volumes
 
 log = structlog.get_logger()
 
@@ -84,7 +85,8 @@ async def _work(
 ) -> None:
     """Turn until somebody wants the agent to stop, or something fails."""
     fetcher = Fetcher(settings.fetch)
-    runs = TaskRuns(runtimes, sandboxes, fetcher, loop.tell, settings.hostname, settings.runs)
+    volumes = Volumes(settings.work_dir)
+    runs = TaskRuns(runtimes, sandboxes, volumes, fetcher, loop.tell, settings.hostname, settings.runs)
     streams = MasterStreams(loop.tell, loop.is_behind, settings.stream)
     parts = [asyncio.create_task(part) for part in (loop.run(runs, streams), sandboxes.run(), disk.run())]
     runs.start()
@@ -157,6 +159,7 @@ def _info(
         attributes=settings.attributes,
         runtimes=runtimes,
         version=version("runrig"),
+        reservations=settings.reservations,
     )
 
 

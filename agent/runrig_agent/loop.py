@@ -147,6 +147,8 @@ class Loop:
                     runs.signal(command)
                 case commands.ForgetTask():
                     runs.forget(command)
+                case commands.DeleteVolume():
+                    runs.delete_volume(command)
                 case commands.RecoverTasks():
                     runs.recover(command)
                 case commands.StartHealthChecks():

@@ -8,7 +8,7 @@ core's to decide. Every method is idempotent on the task's key, for the core may
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NewType, Protocol
 
@@ -22,12 +22,14 @@ Signal = NewType("Signal", int)
 
 @dataclass(frozen=True, slots=True)
 class LaunchOrder:
-    """A task made ready: its sandbox exists, what it fetches is there, `env` is complete."""
+    """A task made ready: its sandbox and its volumes exist, what it fetches is there, `env` is complete."""
 
     key: TaskKey
     spec: TaskSpec
     sandbox: Path
     env: tuple[tuple[str, str], ...]
+    volumes: Mapping[str, Path] = field(default_factory=dict)
+    """Where its persistent volumes are, by their ids. They are Runrig's own: nothing else need allow them."""
 
 
 @dataclass(frozen=True, slots=True)

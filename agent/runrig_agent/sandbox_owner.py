@@ -61,6 +61,23 @@ def make_private(path: Path, owner: Owner | None, before: Callable[[], None]) ->
         ) from error
 
 
+def give_away(folder: Path, owner: Owner) -> None:
+    """Make all in `folder` the owner's unless it is; links themselves, never what they point to. Blocks.
+
+    Raises LaunchFailed(START_FAILED).
+    """
+    try:
+        if os.geteuid() != 0 or folder.stat().st_uid == owner.uid:
+            return
+        for below, folders, files in os.walk(folder):
+            for name in (*folders, *files):
+                os.chown(os.path.join(below, name), owner.uid, owner.gid, follow_symlinks=False)
+        os.chown(folder, owner.uid, owner.gid)
+    except OSError as error:
+        message = f"{folder} cannot be given to uid {owner.uid}: {error}"
+        raise LaunchFailed(Reason.START_FAILED, message) from error
+
+
 def _group(user: str, group: str) -> int:
     try:
         return int(group) if _is_id(group) else grp.getgrnam(group).gr_gid

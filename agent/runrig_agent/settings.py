@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from runrig._streams import StreamSettings
+from runrig.reservations import Reservation
 from runrig.resources import NOTHING, Resources
 from runrig_agent.core.policy import Policy
 from runrig_agent.disk import DiskSettings
@@ -42,6 +43,9 @@ class AgentSettings:
 
     resources: Resources = NOTHING
     """What is offered: detected, or said by the operator."""
+
+    reservations: tuple[Reservation, ...] = ()
+    """What of it is kept for roles, and stays so: nobody else can take it, whoever needs it."""
 
     attributes: tuple[tuple[str, str], ...] = ()
     """What else is offered with it: racks, zones, kinds of disk."""

@@ -1,7 +1,7 @@
 """Carries out what the core wants done with tasks, and tells it what came of that.
 
-It joins the runtimes, the sandboxes, the fetcher and the health checks. Each preparation, launch and signal is an
-asyncio task of its own, so that a hung engine holds up nobody else; how many run at once is bounded.
+It joins the runtimes, the sandboxes, the volumes, the fetcher and the health checks. Each preparation, launch and
+signal is an asyncio task of its own, so that a hung engine holds up nobody else; how many run at once is bounded.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from runrig_agent.health_checks import HealthChecks
 from runrig_agent.health_probes import CheckedTask
 from runrig_agent.runtime import Ended, Found, LaunchFailed, LaunchOrder, Runtime, Signal, Started, TaskKey
 from runrig_agent.sandboxes import Sandboxes
+from runrig_agent.volumes import Volumes
 
 log = structlog.get_logger()
 
@@ -53,6 +54,7 @@ class TaskRuns:
         self,
         runtimes: Mapping[RuntimeKind, Runtime],
         sandboxes: Sandboxes,
+        volumes: Volumes,
         fetcher: Fetcher,
         tell: Tell,
         hostname: str,
@@ -60,6 +62,7 @@ class TaskRuns:
     ) -> None:
         self._runtimes = runtimes
         self._sandboxes = sandboxes
+        self._volumes = volumes
         self._fetcher = fetcher
         self._tell = tell
         self._hostname = hostname
@@ -134,6 +137,10 @@ class TaskRuns:
         self._prepared.pop(command.key, None)
         self._sandboxes.mark_ended(command.key, command.ended_at_unix_ms)
 
+    def delete_volume(self, command: commands.DeleteVolume) -> None:
+        """Delete the data of a persistent volume."""
+        self._do(self._delete(command.volume_id))
+
     def recover(self, command: commands.RecoverTasks) -> None:
         """Ask a runtime what became of its tasks."""
         self._do(self._recover(command))
@@ -199,7 +206,8 @@ class TaskRuns:
 
     def _order(self, key: TaskKey, spec: TaskSpec) -> LaunchOrder:
         sandbox: Path = self._sandboxes.create(key, spec.runtime_kind, spec.command.user)
-        return LaunchOrder(key, spec, sandbox, self.environment(key, spec))
+        volumes = {volume_id: self._volumes.provide(volume_id) for volume_id in spec.volume_ids}
+        return LaunchOrder(key, spec, sandbox, self.environment(key, spec), volumes)
 
     def _not_started(self, key: TaskKey, error: LaunchFailed) -> None:
         log.info("task did not start", framework=key[0], task=key[1], reason=error.reason.name, why=str(error))
@@ -217,6 +225,14 @@ class TaskRuns:
         else:
             log.info("tasks found", runtime=kind.name.lower(), asked=len(command.keys), found=len(found))
             self._tell(events.TasksFound(kind, tuple(self._found(each) for each in found)))
+
+    async def _delete(self, volume_id: str) -> None:
+        problem = await self._volumes.delete(volume_id)
+        if problem is None:
+            log.info("volume deleted", volume=volume_id)
+        else:
+            log.error("volume cannot be deleted", volume=volume_id, why=problem)
+        self._tell(events.VolumeDeleted(volume_id, problem))
 
     async def _try(self, action: Awaitable[None], what: str, key: TaskKey) -> None:
         try:

@@ -11,6 +11,7 @@ from runrig.ids import FrameworkId, TaskId
 from runrig.resources import Resources
 from runrig.tasks import Command, Container, Limits, Port, RuntimeKind, TaskSpec, Volume
 from runrig_agent.runtime import Ended, LaunchOrder, Runtime, TaskKey
+from runrig_agent.volumes import Volumes
 
 DEADLINE_S = 30.0
 FRAMEWORK = FrameworkId("framework-1")
@@ -85,7 +86,7 @@ def order(
     ports: tuple[Port, ...] = (),
     volumes: tuple[Volume, ...] = (),
 ) -> LaunchOrder:
-    """Make a sandbox below `folder`, and the order to run a task there."""
+    """Make a sandbox below `folder`, and the order to run a task there, with its persistent volumes."""
     sandbox = folder / "sandboxes" / task
     sandbox.mkdir(parents=True, exist_ok=True)
     command = Command(argv=argv, shell=shell, user=user, working_directory=working_directory)
@@ -98,7 +99,9 @@ def order(
         ports=ports,
         volumes=volumes,
     )
-    return LaunchOrder(key(task), spec, sandbox, tuple({"RUNRIG_SANDBOX": str(sandbox), **(env or {})}.items()))
+    persistent = {volume_id: Volumes(folder).provide(volume_id) for volume_id in spec.volume_ids}
+    told = {"RUNRIG_SANDBOX": str(sandbox), **(env or {})}
+    return LaunchOrder(key(task), spec, sandbox, tuple(told.items()), persistent)
 
 
 async def run(runtime: Runtime, launch: LaunchOrder) -> None:

@@ -8,13 +8,14 @@ import sqlite3
 import subprocess
 import sys
 import textwrap
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from runrig.errors import Conflict, Unavailable
 from runrig.ids import Role
-from runrig.tasks import Reason, TaskState
+from runrig.tasks import Reason, TaskState, Terms, Volume
 from runrig_agent.checkpoint import Checkpoint
 from runrig_agent.core import commands as do
 from runrig_agent.core import events, records
@@ -101,6 +102,19 @@ async def test_a_checkpoint_of_a_newer_version_is_refused(tmp_path: Path) -> Non
 
     with pytest.raises(Conflict, match="newer version"):
         await Checkpoint.open(tmp_path)
+
+
+async def test_terms_and_volumes_of_a_task_are_kept(tmp_path: Path) -> None:
+    spec = replace(
+        process(), terms=Terms("ssd", "db", 3, "g", 60_000), volumes=(Volume("", "store", volume_id="data"),)
+    )
+    agent = registered()
+    checkpoint, _ = await Checkpoint.open(tmp_path)
+
+    await checkpoint.write(tuple(changes_of(agent, agent.order(launch(spec)))))
+    await checkpoint.close()
+
+    assert [task.record.spec for task in (await reopened(tmp_path)).tasks] == [spec]
 
 
 async def test_only_the_agent_itself_may_read_the_secrets_of_tasks(tmp_path: Path) -> None:

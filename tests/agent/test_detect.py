@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 
 from runrig.errors import InvalidInput
+from runrig.ids import Role
+from runrig.reservations import Reservation
 from runrig.resources import Resources
 from runrig_agent.detect import (
     agent_resources,
@@ -13,6 +15,7 @@ from runrig_agent.detect import (
     default_hostname,
     detected,
     parse_attributes,
+    parse_reservations,
 )
 
 
@@ -76,6 +79,36 @@ def test_attributes_are_read() -> None:
 def test_what_is_no_attribute_is_refused(text: str) -> None:
     with pytest.raises(InvalidInput, match="--attributes"):
         parse_attributes(text)
+
+
+OFFERED = Resources.parse("cpus:4;mem:8G;disk:100G;ports:[31000-31009]")
+
+
+def test_reservations_are_read() -> None:
+    ssd, ports = parse_reservations(("ssd=db/main:cpus:2;mem:4G;disk:80G", "web= web :ports:[31000-31001]"), OFFERED)
+
+    assert ssd == Reservation("ssd", Role("db/main"), Resources.parse("cpus:2;mem:4G;disk:80G"), is_static=True)
+    assert ports == Reservation("web", Role("web"), Resources.parse("ports:[31000-31001]"), is_static=True)
+
+
+@pytest.mark.parametrize(
+    "texts, word",
+    [
+        (("ssd",), "ID=ROLE:NAME:AMOUNT"),
+        (("ssd=db",), "ID=ROLE:NAME:AMOUNT"),
+        (("=db:cpus:1",), "reservation_id"),
+        (("ssd=/db:cpus:1",), "role"),
+        (("ssd=db:cpus:much",), "--reserve ssd.cpus"),
+        (("ssd=db:",), "some cpu, memory"),
+        (("ssd=db:cpus:1", "ssd=eng:cpus:1"), "each once"),
+        (("a=db:cpus:3", "b=db:cpus:2"), "--reserve b: 'cpus:2;mem:0M' is not allowed; allowed: what is left: cpus:1"),
+    ],
+)
+def test_what_cannot_be_reserved_is_refused(texts: tuple[str, ...], word: str) -> None:
+    with pytest.raises(InvalidInput, match="--reserve") as refused:
+        parse_reservations(texts, OFFERED)
+
+    assert word in str(refused.value)
 
 
 def test_a_host_has_a_name() -> None:

@@ -179,6 +179,19 @@ def test_a_volume_elsewhere_is_refused(tmp_path: Path, path: str) -> None:
     assert "none" in str(refused(ordered(volumes=(Volume("/", "/data"),))))
 
 
+def test_a_persistent_volume_is_mounted_though_no_root_allows_it() -> None:
+    order = replace(
+        ordered(volumes=(Volume("", "/data", True, volume_id="data"),)), volumes={"data": Path("/agent/volumes/data")}
+    )
+
+    assert host(order)["Mounts"][1] == {
+        "Type": "bind",
+        "Source": "/agent/volumes/data",
+        "Target": "/data",
+        "ReadOnly": True,
+    }
+
+
 @pytest.mark.parametrize("target", ["/", "../../etc", "/data/../etc"])
 def test_a_volume_over_the_wrong_place_is_refused(tmp_path: Path, target: str) -> None:
     settings = replace(SETTINGS, volume_roots=(tmp_path,))

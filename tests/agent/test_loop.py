@@ -19,6 +19,7 @@ from runrig_agent.loop import Loop
 from runrig_agent.runtime import Ended
 from runrig_agent.sandboxes import Sandboxes
 from runrig_agent.task_runs import TaskRuns, TaskRunSettings
+from runrig_agent.volumes import Volumes
 from tests.agent.core.given import INFO, POLICY, acknowledge, container, key, kill, launch, process
 from tests.agent.fake_runtime import FakeRuntime
 
@@ -82,7 +83,7 @@ class Bench:
         await sandboxes.recover({saved.record.key for saved in opened.saved.tasks})
         runtimes = {RuntimeKind.PROCESS: self.process, RuntimeKind.DOCKER: self.docker}
         settings = TaskRunSettings(recovery_retry_s=0.02)
-        self.runs = TaskRuns(runtimes, sandboxes, Fetcher(), self.loop.tell, "host-1", settings)
+        self.runs = TaskRuns(runtimes, sandboxes, Volumes(self.work_dir), Fetcher(), self.loop.tell, "host-1", settings)
         self.master = FakeStreams(self.loop.tell)
         info = replace(INFO, agent_id=opened.agent_id)
         self.loop.start(events.AgentStarted(info, opened.saved, opened.is_host_rebooted))

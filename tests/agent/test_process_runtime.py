@@ -199,6 +199,52 @@ async def test_a_volume_is_a_link_in_the_sandbox(agent: Agent) -> None:
     assert (agent.folder / "volumes/data/file").read_text() == "kept\n"
 
 
+KEPT = Volume("", "store/data", volume_id="data")
+
+
+async def test_a_persistent_volume_is_a_link_in_the_sandbox_of_one_task_after_another(agent: Agent) -> None:
+    first = order(agent.folder, "first", "echo kept >store/data/file", volumes=(KEPT,))
+    second = order(agent.folder, "second", "cat store/data/file", volumes=(KEPT,))
+
+    for each in (first, second):
+        await run(agent.runtime, each)
+        assert (await agent.listener.end(each.key)).exit_code == 0
+
+    assert text(second) == "kept\n"
+
+
+@is_root
+async def test_a_persistent_volume_belongs_to_the_user_of_the_task_that_uses_it(agent: Agent) -> None:
+    for folder in (agent.folder, *list(agent.folder.parents)[:2]):
+        folder.chmod(0o755)
+    first = order(agent.folder, "first", "umask 077; echo kept >store/data/file", volumes=(KEPT,))
+    second = order(agent.folder, "second", "id -un; cat store/data/file", user="nobody", volumes=(KEPT,))
+
+    for each in (first, second):
+        await run(agent.runtime, each)
+        assert (await agent.listener.end(each.key)).exit_code == 0
+
+    assert text(second) == "nobody\nkept\n"
+
+
+@pytest.mark.parametrize(
+    "volume, words",
+    [
+        (Volume("", "/data", volume_id="data"), "volume data: a process cannot have it at /data"),
+        (Volume("", "data", True, volume_id="data"), "volume data: the process runtime cannot make it read-only"),
+    ],
+)
+async def test_a_persistent_volume_that_a_process_cannot_have_is_refused(
+    agent: Agent, volume: Volume, words: str
+) -> None:
+    bad = order(agent.folder, "bad", "true", volumes=(volume,))
+
+    with pytest.raises(LaunchFailed, match=words) as failed:
+        await run(agent.runtime, bad)
+
+    assert failed.value.reason is Reason.VOLUME_REFUSED
+
+
 async def test_a_polite_signal_lets_a_task_end_as_it_likes(agent: Agent) -> None:
     polite = order(agent.folder, "polite", "trap 'echo bye; exit 7' TERM; echo ready; while :; do sleep 0.01; done")
     await agent.runtime.launch(polite)

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from runrig.tasks import Container, RuntimeKind, TaskState
+from runrig.agents import DestroyAgentVolume, VolumeDestroyed
+from runrig.tasks import Container, RuntimeKind, TaskState, Volume
 from tests.edges.agent_process import running_agent, running_master, shell
 
 
@@ -40,3 +41,25 @@ async def test_containers_and_processes_run_side_by_side_and_outlive_the_agent(e
         assert ended.exit_code == 4
         assert [update.runtime for update in killed] == [RuntimeKind.DOCKER, RuntimeKind.PROCESS]
         assert killed[0].container_id
+
+
+@pytest.mark.docker
+async def test_a_volume_passes_from_a_container_to_the_next_over_a_kill_of_the_agent(
+    engine: str, tmp_path: Path
+) -> None:
+    flags = ("--runtime", "docker", "--docker-host", engine)
+    image = Container("runrig/busybox:test")
+    kept = (Volume("", "/data", volume_id="data"),)
+    async with running_master() as master, running_agent(master, tmp_path, *flags) as agent:
+        master.launch(replace(shell("writes", "echo kept >/data/file", volumes=kept), container=image))
+        await master.state("writes", TaskState.TASK_FINISHED)
+        await agent.kill(signal.SIGKILL)
+        await agent.start(*flags)
+        await master.registered(2)
+
+        master.launch(replace(shell("reads", "grep kept /data/file", volumes=kept), container=image))
+        await master.state("reads", TaskState.TASK_FINISHED)
+        master.order(DestroyAgentVolume("data"))
+        await master.until(lambda: VolumeDestroyed("data") in master.reports)
+
+        assert not list((agent.directory / "work/volumes").rglob("file"))

@@ -348,6 +348,18 @@ async def test_a_volume_is_mounted(agent: Agent) -> None:
     assert (agent.folder / "volumes/data/file").read_text() == "kept\n"
 
 
+async def test_a_persistent_volume_is_mounted_and_belongs_to_the_user_of_the_container(agent: Agent) -> None:
+    kept = Volume("", "/data", volume_id="data")
+    first = agent.order("first", "umask 077; echo kept >/data/file", volumes=(kept,))
+    second = agent.order("second", "id -u; cat /data/file", user="1234:1234", volumes=(kept,))
+
+    for each in (first, second):
+        await run(agent.runtime, each)
+        assert (await agent.listener.end(each.key)).exit_code == 0
+
+    assert text(second) == "1234\nkept\n"
+
+
 async def test_a_polite_signal_lets_a_container_end_as_it_likes(agent: Agent) -> None:
     polite = agent.order("polite", "trap 'echo bye; exit 7' TERM; echo ready; while :; do sleep 0.05; done")
     await agent.runtime.launch(polite)

@@ -13,12 +13,12 @@ import grpc
 import pytest
 
 from runrig._wire import ForwardedTask
-from runrig.agents import Launch, Register
+from runrig.agents import DestroyAgentVolume, Launch, Register, VolumeDestroyed
 from runrig.errors import EXIT_CONFLICT, EXIT_UNREACHABLE, EXIT_USAGE
 from runrig.ids import Role, TaskId
 from runrig.offers import RefusalCode, StreamRefused
 from runrig.resources import Resources
-from runrig.tasks import CheckKind, Command, Fetch, HealthCheck, Reason, RuntimeKind, TaskSpec, TaskState
+from runrig.tasks import CheckKind, Command, Fetch, HealthCheck, Reason, RuntimeKind, TaskSpec, TaskState, Volume
 from runrig.v1 import sandbox_pb2, sandbox_pb2_grpc, tasks_pb2
 from tests.edges.agent_master import FRAMEWORK, FakeMaster
 from tests.edges.agent_process import AgentProcess, appears, end_warden, running_agent, running_master, shell
@@ -258,6 +258,7 @@ async def test_a_second_agent_in_a_work_directory_is_refused(master: FakeMaster,
         (("--listen", "0.0.0.0:0"), "--allow-remote"),
         (("--resources", "cpus:many"), "--resources.cpus"),
         (("--attributes", "rack"), "--attributes"),
+        (("--reserve", "ssd=db:cpus:9"), "--reserve ssd"),
         (("--allow-volume", "relative"), "--allow-volume"),
     ],
 )
@@ -272,6 +273,50 @@ async def test_what_cannot_be_is_refused_at_the_start(
     said = (tmp_path / "agent.log").read_text()
     assert words in said
     assert "Traceback" not in said
+
+
+async def test_what_is_reserved_by_flags_or_the_environment_is_registered(
+    master: FakeMaster, agent: AgentProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await agent.kill(signal.SIGTERM)
+
+    await agent.start("--reserve", "ssd=db:cpus:2;mem:1G;disk:512M", "--reserve", "web=web:ports:[31000-31001]")
+    flags = await master.registered(2)
+    await agent.kill(signal.SIGTERM)
+    monkeypatch.setenv("RUNRIG_AGENT_RESERVE", "ssd=db:cpus:2 web=web:cpus:1")
+    await agent.start()
+    environment = await master.registered(3)
+
+    assert [(each.reservation_id, each.role, each.is_static) for each in flags.agent.reservations] == [
+        ("ssd", "db", True),
+        ("web", "web", True),
+    ]
+    assert flags.agent.reservations[0].resources == Resources.parse("cpus:2;mem:1G;disk:512M")
+    assert [each.reservation_id for each in environment.agent.reservations] == ["ssd", "web"]
+
+
+async def test_a_volume_outlives_its_task_and_the_agent_until_it_is_destroyed(
+    master: FakeMaster, agent: AgentProcess
+) -> None:
+    volumes = (Volume("", "store", volume_id="shop:data"),)
+    master.launch(shell("writes", "echo kept >store/file", volumes=volumes))
+    await master.state("writes", TaskState.TASK_FINISHED)
+
+    await agent.kill(signal.SIGKILL)
+    await agent.start("--keep-sandboxes", "0")
+    await master.registered(2)
+    master.launch(shell("reads", "cat store/file; sleep 1", volumes=volumes))
+    await master.state("reads", TaskState.TASK_RUNNING)
+    master.order(DestroyAgentVolume("shop:data"))
+    master.order(DestroyAgentVolume("never-was"))
+    await master.until(lambda: VolumeDestroyed("never-was") in master.reports)
+    before = list(master.reports)
+    await master.until(lambda: VolumeDestroyed("shop:data") in master.reports)
+
+    assert VolumeDestroyed("shop:data") not in before
+    assert master.states("reads")[-1] is TaskState.TASK_FINISHED
+    assert (agent.sandbox("reads") / "stdout").read_text() == "kept\n"
+    assert not list((agent.directory / "work/volumes").rglob("file"))
 
 
 async def test_a_port_that_is_taken_is_told(master: FakeMaster, tmp_path: Path) -> None:

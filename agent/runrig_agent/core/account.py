@@ -18,17 +18,24 @@ class Account:
         self._disk_mib = 0
         self._gpus = 0
         self._ports: set[int] = set()
+        self._volumes: set[str] = set()
         self._custom: Counter[str] = Counter()
 
     def take(self, spec: TaskSpec) -> None:
         """Let a task hold its resources from now on."""
         self._add(spec.resources, 1)
         self._ports.update(_each_port(spec.resources))
+        self._volumes.update(spec.volume_ids)
 
     def release(self, spec: TaskSpec) -> None:
         """Free what an ended task held."""
         self._add(spec.resources, -1)
         self._ports.difference_update(_each_port(spec.resources))
+        self._volumes.difference_update(spec.volume_ids)
+
+    def has_volume(self, volume_id: str) -> bool:
+        """Say whether a live task uses a persistent volume. Its disk is the volume's own, not counted as the task's."""
+        return volume_id in self._volumes
 
     def shortage(self, total: Resources, need: Resources) -> str | None:
         """Say of what too little is left in `total` for `need`; None: it fits."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from runrig.errors import InvalidInput
-from runrig.ids import TaskId
+from runrig.ids import TaskId, id_problem
 from runrig.resources import Resources, ports_contain, ports_text
 from runrig.tasks import NO_TERMS, Reason, RuntimeKind, TaskSpec, TaskState, Terms, Volume, checked_task
 from runrig_agent.core.account import Account
@@ -73,15 +73,33 @@ def _check_ports(spec: TaskSpec) -> None:
 
 def _volume_problem(volume: Volume, allowed: tuple[str, ...]) -> str | None:
     """Judge paths by their text; that links do not lead out is seen to when the volume is mounted."""
+    if volume.volume_id:
+        return _persistent_problem(volume)
     if not volume.host_path.startswith("/"):
         return f"volume host_path {volume.host_path!r} is not allowed; allowed: an absolute path"
     for name, path in (("host_path", volume.host_path), ("container_path", volume.container_path)):
-        if not path or ".." in path.split("/") or "\0" in path:
+        if not _is_plain(path):
             return f"volume {name} {path!r} is not allowed; allowed: a path without `..`"
     if any(_is_within(volume.host_path, directory) for directory in allowed):
         return None
     known = ", ".join(allowed) or "none"
     return f"volume host_path {volume.host_path!r} is not within the agent's --allow-volume ({known})"
+
+
+def _persistent_problem(volume: Volume) -> str | None:
+    """Judge a persistent volume: it is Runrig's own, so that no list need allow it."""
+    problem = id_problem(volume.volume_id)
+    if problem is not None:
+        return f"volume volume_id {volume.volume_id!r} is not allowed; allowed: {problem}"
+    if volume.host_path:
+        return f"volume host_path {volume.host_path!r} is not allowed; allowed: none beside volume_id"
+    if not _is_plain(volume.container_path):
+        return f"volume container_path {volume.container_path!r} is not allowed; allowed: a path without `..`"
+    return None
+
+
+def _is_plain(path: str) -> bool:
+    return bool(path) and ".." not in path.split("/") and "\0" not in path
 
 
 def _is_within(path: str, directory: str) -> bool:

@@ -6,7 +6,7 @@ Rule 3: what must survive a crash stands in a Checkpoint ahead of the commands t
 Rule 4: what is told twice, late or in another order changes nothing (rule 20 of the cluster).
 
 Each subject has a part of its own: the link with the master, launches, starts, ends, updates, health,
-runtimes, recovery, tombstones. They share the tasks, and put what they want done into one `Effects`.
+runtimes, recovery, tombstones, volumes. They share the tasks, and put what they want done into one `Effects`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,6 @@ from runrig.agents import (
     Registered,
     ShutdownFramework,
     TaskNotHere,
-    VolumeDestroyed,
 )
 from runrig.offers import RefusalCode, StreamRefused
 from runrig.tasks import Reason, TaskState
@@ -48,6 +47,7 @@ from runrig_agent.core.task import Task, TaskEnded, TaskKey, TaskStarted
 from runrig_agent.core.timers import TimerKind, TimerName, Timers
 from runrig_agent.core.tombstones import Tombstones
 from runrig_agent.core.updates import Updates
+from runrig_agent.core.volumes import Volumes
 
 
 class AgentCore:
@@ -65,7 +65,8 @@ class AgentCore:
         self._updates = Updates(policy, self._effects, self._timers)
         self._runtimes = Runtimes(self._effects, self._tasks)
         shared = (policy, self._effects, self._timers, self._tasks, self._updates)
-        self._ends = Ends(*shared, self._tombstones, self._account)
+        self._volumes = Volumes(policy, self._effects, self._timers, self._account)
+        self._ends = Ends(*shared, self._tombstones, self._account, self._volumes)
         self._starts = Starts(*shared, self._ends, self._runtimes)
         self._health = Health(self._updates, self._ends)
         self._recovery = Recovery(self._effects, self._tasks, self._account, self._runtimes, self._starts, self._ends)
@@ -78,6 +79,7 @@ class AgentCore:
             self._account,
             self._runtimes,
             self._starts,
+            self._volumes,
         )
 
     def handle(self, event: events.Event, now: float) -> list[Command]:
@@ -170,6 +172,8 @@ class AgentCore:
             case events.TasksFound():
                 self._recovery.found(event, now)
                 self._runtimes_changed(now)
+            case events.VolumeDeleted(volume_id, problem):
+                self._volumes.deleted(volume_id, problem, now)
             case events.AgentInfoChanged(info):
                 self._info = replace(info, runtimes=self._runtimes.available)
                 self._effects.tell(AgentChanged(self._info))
@@ -220,7 +224,7 @@ class AgentCore:
                 for task in [task for task in self._tasks.values() if task.key[0] == framework_id]:
                     self._ends.forget(task, now)
             case DestroyAgentVolume(volume_id):
-                self._effects.tell(VolumeDestroyed(volume_id))
+                self._volumes.destroy(volume_id)
             case StreamRefused():
                 self._link.refused(order)
                 self._heed_refusal(now)
@@ -286,6 +290,8 @@ class AgentCore:
                     self._link.open(now)
             case TimerKind.TOMBSTONES:
                 self._tombstones.drop_old(now)
+            case TimerKind.VOLUMES:
+                self._volumes.retry()
             case TimerKind.RETRY_UPDATES | TimerKind.PROGRESS | TimerKind.MAX_RUN | TimerKind.KILL:
                 task = self._tasks.get(key)
                 if task is not None:

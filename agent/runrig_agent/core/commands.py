@@ -108,6 +108,13 @@ class ForgetTask:
 
 
 @dataclass(frozen=True, slots=True)
+class DeleteVolume:
+    """Delete the data of a persistent volume, which may not be there; answered with VolumeDeleted."""
+
+    volume_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class AdoptTask:
     """A task of an earlier process of this agent runs on: its sandbox is in use."""
 
@@ -151,6 +158,7 @@ Command = (
     | LaunchTask
     | SignalTask
     | ForgetTask
+    | DeleteVolume
     | AdoptTask
     | StartHealthChecks
     | StopHealthChecks

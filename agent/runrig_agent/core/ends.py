@@ -19,6 +19,7 @@ from runrig_agent.core.task import SIGKILL, SIGTERM, Ending, Phase, Task, TaskEn
 from runrig_agent.core.timers import TimerKind, Timers
 from runrig_agent.core.tombstones import Tombstones
 from runrig_agent.core.updates import Updates
+from runrig_agent.core.volumes import Volumes
 
 _ASKED = (Reason.KILLED_BY_FRAMEWORK, Reason.KILLED_BY_OPERATOR)
 _SIGNAL_NAMES = {1: "SIGHUP", 2: "SIGINT", 3: "SIGQUIT", 4: "SIGILL", 6: "SIGABRT", 7: "SIGBUS", 8: "SIGFPE"}
@@ -39,6 +40,7 @@ class Ends:
         updates: Updates,
         tombstones: Tombstones,
         account: Account,
+        volumes: Volumes,
     ) -> None:
         self._policy = policy
         self._effects = effects
@@ -47,6 +49,7 @@ class Ends:
         self._updates = updates
         self._tombstones = tombstones
         self._account = account
+        self._volumes = volumes
 
     def kill(self, task: Task, grace_ms: int | None, reason: Reason, now: float) -> None:
         """End a task for a framework, an operator or the master (rule 13)."""
@@ -153,6 +156,7 @@ class Ends:
         for kind in (TimerKind.KILL, TimerKind.MAX_RUN, TimerKind.PROGRESS):
             self._timers.cancel(kind, task.key)
         self._account.release(task.spec)
+        self._volumes.released(task.spec)
         self._effects.do(ForgetTask(task.key, task.kind, at_unix_ms))
 
     def _stop_checks(self, task: Task) -> None:

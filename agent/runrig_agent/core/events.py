@@ -89,6 +89,14 @@ class TaskChecked:
 
 
 @dataclass(frozen=True, slots=True)
+class VolumeDeleted:
+    """The data of a persistent volume is gone (`problem` None), or what could not be deleted and why."""
+
+    volume_id: str
+    problem: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class RuntimeChanged:
     """A runtime can be used (`problem` None), or not and why and what to do."""
 
@@ -136,6 +144,7 @@ Event = (
     | TaskNotStarted
     | TaskEnded
     | TaskChecked
+    | VolumeDeleted
     | RuntimeChanged
     | DiskChanged
     | TasksFound

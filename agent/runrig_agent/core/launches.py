@@ -8,7 +8,7 @@ from __future__ import annotations
 from runrig.agents import AgentInfo, Launch
 from runrig.ids import TaskId
 from runrig.offers import LaunchableTask
-from runrig.tasks import Reason, TaskSpec, TaskState
+from runrig.tasks import Reason, TaskSpec, TaskState, Volume
 from runrig_agent.core.account import Account
 from runrig_agent.core.admission import LaunchRefused, UnreadableTask, launch_problem
 from runrig_agent.core.effects import Effects
@@ -19,6 +19,7 @@ from runrig_agent.core.starts import Starts
 from runrig_agent.core.task import Phase, Task, TaskKey
 from runrig_agent.core.tombstones import Tombstones
 from runrig_agent.core.updates import Updates
+from runrig_agent.core.volumes import Volumes
 
 _KILLED_FIRST = LaunchRefused(TaskState.TASK_KILLED, Reason.KILLED_BEFORE_LAUNCH, "its kill arrived before its launch")
 _REST = TaskId("")
@@ -38,6 +39,7 @@ class Launches:
         account: Account,
         runtimes: Runtimes,
         starts: Starts,
+        volumes: Volumes,
     ) -> None:
         self._policy = policy
         self._effects = effects
@@ -47,6 +49,7 @@ class Launches:
         self._account = account
         self._runtimes = runtimes
         self._starts = starts
+        self._volumes = volumes
 
     def launch(self, order: Launch, info: AgentInfo, now: float) -> None:
         """Start the tasks that are new; answer for those that are not with their state (rule 12)."""
@@ -115,7 +118,7 @@ class Launches:
     def _problem(self, order: Launch, spec: TaskSpec, info: AgentInfo) -> LaunchRefused | None:
         if self._tombstones.was_killed((order.framework_id, spec.task_id)):
             return _KILLED_FIRST
-        return launch_problem(
+        problem = launch_problem(
             spec,
             info.resources,
             self._account,
@@ -123,6 +126,7 @@ class Launches:
             self._runtimes.disk_problem,
             self._policy.allowed_volumes,
         )
+        return problem or self._volumes.problem(spec)
 
     def _answer_known(self, key: TaskKey) -> bool:
         """Answer for an id that has been seen; say whether it has."""
@@ -154,7 +158,8 @@ class Launches:
 def _read(task: LaunchableTask) -> tuple[TaskSpec, LaunchRefused | None]:
     """Return a task in full; of one that cannot be read, what is known of it, and why it must not start."""
     if isinstance(task, UnreadableTask):
-        known = TaskSpec(task.task_id, task.resources, task.name, task.labels)
+        volumes = tuple(Volume("", "", volume_id=volume_id) for volume_id in task.volume_ids)
+        known = TaskSpec(task.task_id, task.resources, task.name, task.labels, volumes=volumes, terms=task.terms)
         return known, LaunchRefused(TaskState.TASK_ERROR, Reason.INVALID_TASK, task.problem)
     assert isinstance(task, TaskSpec), f"{type(task)}: on an agent every task is read in full"
     return task, None

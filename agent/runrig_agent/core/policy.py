@@ -27,6 +27,9 @@ class Policy:
     update_retry_max_s: float = 600.0
     """The longest wait between two sendings of an update: a framework may be away for a week."""
 
+    volume_retry_s: float = 60.0
+    """When the deletion of a persistent volume is tried again: somebody must have come to its help."""
+
     unacknowledged_updates: int = 64
     """Of one task; above it the oldest news of progress or health, superseded by later ones, is dropped."""
 

@@ -20,6 +20,7 @@ class TimerKind(IntEnum):
     PROGRESS = 6
     MAX_RUN = 7
     KILL = 8
+    VOLUMES = 9
 
 
 TimerName = tuple[TimerKind, TaskKey]

@@ -43,6 +43,7 @@ from runrig_agent.runtimes.docker_settings import DockerSettings
 from runrig_agent.runtimes.docker_spec import SANDBOX, container_name, key_of, planned
 from runrig_agent.runtimes.docker_streams import EngineAnswer
 from runrig_agent.runtimes.docker_watch import EngineWatch
+from runrig_agent.sandbox_owner import give_away, owner_for
 from runrig_agent.warden import cgroups
 
 log = structlog.get_logger()
@@ -119,6 +120,8 @@ class DockerRuntime:
         planned(order, self._agent, self._settings.container)  # refuse before pulling
         container = order.spec.container
         assert container is not None
+        user = order.spec.command.user or self._settings.container.default_user
+        await asyncio.to_thread(_give_volumes, order, user)
         await self._images.ensure(container.image, container.force_pull, progress)
 
     async def launch(self, order: LaunchOrder) -> Started:
@@ -320,6 +323,16 @@ class DockerRuntime:
         task = asyncio.create_task(run())
         self._chores.add(task)
         task.add_done_callback(self._chores.discard)
+
+
+def _give_volumes(order: LaunchOrder, user: str) -> None:
+    """Let the user that the container runs as write to its persistent volumes; raises LaunchFailed."""
+    owner = owner_for(user, RuntimeKind.DOCKER)
+    for folder in order.volumes.values():
+        if owner is None:
+            folder.chmod(0o777)  # a name that only the image knows
+        elif user:
+            give_away(folder, owner)
 
 
 def _strength(signal: Signal) -> bool:

@@ -56,7 +56,7 @@ def planned(order: LaunchOrder, agent: str, settings: ContainerSettings) -> Cont
     host: _Body = {
         "NetworkMode": _network(container),
         "PortBindings": _port_bindings(spec, container),
-        "Mounts": [_mount(str(order.sandbox), SANDBOX), *(_volume(each, settings) for each in spec.volumes)],
+        "Mounts": [_mount(str(order.sandbox), SANDBOX), *(_volume(each, order, settings) for each in spec.volumes)],
         "ReadonlyRootfs": container.read_only_root,
         "Init": settings.use_init,
         "Privileged": False,
@@ -135,12 +135,13 @@ def _port_bindings(spec: TaskSpec, container: Container) -> _Body:
     return bindings
 
 
-def _volume(volume: Volume, settings: ContainerSettings) -> _Body:
-    """Mount what a path of the host really is, so that no link leads elsewhere."""
-    source = Path(volume.host_path).resolve()
+def _volume(volume: Volume, order: LaunchOrder, settings: ContainerSettings) -> _Body:
+    """Mount a persistent volume, or what a path of the host really is, so that no link leads elsewhere."""
+    is_persistent = bool(volume.volume_id)
+    source = order.volumes[volume.volume_id] if is_persistent else Path(volume.host_path).resolve()
     target = PurePosixPath(SANDBOX, volume.container_path)
     roots = [root.resolve() for root in settings.volume_roots]
-    if not any(source.is_relative_to(root) for root in roots):
+    if not is_persistent and not any(source.is_relative_to(root) for root in roots):
         allowed = ", ".join(map(str, roots)) or "none"
         raise LaunchFailed(
             Reason.VOLUME_REFUSED,
@@ -150,7 +151,7 @@ def _volume(volume: Volume, settings: ContainerSettings) -> _Body:
     if ".." in target.parts or target == PurePosixPath("/"):
         raise LaunchFailed(
             Reason.VOLUME_REFUSED,
-            f"volume {volume.host_path!r} cannot be mounted at {volume.container_path!r}",
+            f"volume {volume.volume_id or volume.host_path!r} cannot be mounted at {volume.container_path!r}",
             is_task_fault=True,
         )
     return _mount(str(source), str(target), volume.read_only)

@@ -36,6 +36,8 @@ from runrig_agent.runtime import (
 from runrig_agent.runtimes.process_exec import start_exec
 from runrig_agent.runtimes.warden_link import WardenError, WardenGone, WardenLink, WardenSettings
 from runrig_agent.sandbox_logs import LogLimits
+from runrig_agent.sandbox_owner import give_away
+from runrig_agent.sandbox_paths import Owner
 from runrig_agent.warden import cgroups, processes, spawning
 
 log = structlog.get_logger()
@@ -128,7 +130,9 @@ class ProcessRuntime:
         await asyncio.to_thread(_link_volumes, order, self._settings.volume_roots)
         if identity is not None:
             progress(f"giving the sandbox to {self._user_of(order.spec)}")
-            await asyncio.to_thread(_give_away, order.sandbox, identity["uid"], identity["gid"])
+            owner = Owner(identity["uid"], identity["gid"])
+            for folder in (order.sandbox, *order.volumes.values()):
+                await asyncio.to_thread(give_away, folder, owner)
 
     async def launch(self, order: LaunchOrder) -> Started:
         """Have the warden start the task. If it dies meanwhile, the next one knows whether it did."""
@@ -376,23 +380,10 @@ def _gid_of(group: str) -> int:
         raise LaunchFailed(Reason.USER_UNKNOWN, message, is_task_fault=True) from None
 
 
-def _give_away(sandbox: Path, uid: int, gid: int) -> None:
-    """Make all in the sandbox the user's own unless it is; links themselves, never what they point to."""
-    try:
-        if sandbox.stat().st_uid == uid:
-            return
-        os.chown(sandbox, uid, gid)
-        for folder, folders, files in os.walk(sandbox):
-            for name in (*folders, *files):
-                os.chown(os.path.join(folder, name), uid, gid, follow_symlinks=False)
-    except OSError as error:
-        raise LaunchFailed(Reason.START_FAILED, f"cannot give the sandbox to uid {uid}: {error}") from error
-
-
 def _link_volumes(order: LaunchOrder, roots: tuple[Path, ...]) -> None:
     """Show volumes to the task: a process sees the host's own files, so that a link must do."""
     for volume in order.spec.volumes:
-        source = _checked_volume(volume, roots)
+        source = _checked_volume(volume, order, roots)
         link = order.sandbox / volume.container_path
         if Path(volume.container_path) == source:
             continue
@@ -404,12 +395,13 @@ def _link_volumes(order: LaunchOrder, roots: tuple[Path, ...]) -> None:
             raise LaunchFailed(Reason.START_FAILED, f"volume {volume.container_path}: {error}") from error
 
 
-def _checked_volume(volume: Volume, roots: tuple[Path, ...]) -> Path:
+def _checked_volume(volume: Volume, order: LaunchOrder, roots: tuple[Path, ...]) -> Path:
     """Return the real directory of a volume that a process can have; raises LaunchFailed(VOLUME_REFUSED)."""
-    source = Path(volume.host_path).resolve()
+    is_persistent = bool(volume.volume_id)
+    source = order.volumes[volume.volume_id] if is_persistent else Path(volume.host_path).resolve()
     target = Path(volume.container_path)
     why = ""
-    if not any(source.is_relative_to(root.resolve()) for root in roots):
+    if not is_persistent and not any(source.is_relative_to(root.resolve()) for root in roots):
         why = "it is not below a directory that this agent allows"
     elif not source.is_dir():
         why = "it is no directory of this agent"
@@ -418,5 +410,6 @@ def _checked_volume(volume: Volume, roots: tuple[Path, ...]) -> Path:
     elif (target.is_absolute() and target != source) or ".." in target.parts:
         why = f"a process cannot have it at {target}; give a path relative to the sandbox, or use a container"
     if why:
-        raise LaunchFailed(Reason.VOLUME_REFUSED, f"volume {volume.host_path}: {why}", is_task_fault=True)
+        name = volume.volume_id or volume.host_path
+        raise LaunchFailed(Reason.VOLUME_REFUSED, f"volume {name}: {why}", is_task_fault=True)
     return source

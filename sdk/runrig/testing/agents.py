@@ -153,6 +153,7 @@ class SimulatedAgent:
         """Lose the host with all that runs on it, and the work directory, but for the agent's name."""
         self.kill()
         self.host.reboot()
+        self.host.volumes.clear()
         self.checkpoint = MemoryCheckpoint()
         self.start()
 
@@ -272,13 +273,16 @@ class SimulatedAgent:
                     if self._stream is not None and command.session == self._session:
                         self._network.close(self._stream, command.why)
                 case do.PrepareTask():
-                    self._soon(command.key, events.TaskPrepared(command.key))
+                    self._soon(events.TaskPrepared(command.key))
                 case do.LaunchTask():
                     self._launch(command)
                 case do.SignalTask():
                     self.host.signal(command.key, command.kind, command.signal)
                 case do.ForgetTask():
                     self.host.forget(command.key)
+                case do.DeleteVolume(volume_id):
+                    self.host.delete_volume(volume_id)
+                    self._soon(events.VolumeDeleted(volume_id))
                 case do.RecoverTasks():
                     self._recover(command)
                 case do.StartHealthChecks():
@@ -305,7 +309,7 @@ class SimulatedAgent:
     def _delay(self) -> float:
         return self.launch_s * self._chance.random() ** 3 if self.launch_s else 0.0
 
-    def _soon(self, _: TaskKey, event: events.Event) -> None:
+    def _soon(self, event: events.Event) -> None:
         turns = self._turns
         self._world.after(self._delay(), lambda: self._tell(event) if turns is self._turns else None)
 

@@ -102,6 +102,8 @@ class Host:
         self.total = total
         self.script = script
         self.tasks: dict[TaskKey, RealTask] = {}
+        self.volumes: dict[str, list[TaskKey]] = {}
+        """The persistent volumes that are there, each with the tasks that have written to it."""
         self.dead: set[RuntimeKind] = set()
         self._world = world
         self._truth = truth
@@ -125,6 +127,8 @@ class Host:
         started = TaskStarted(key, int(self._world.now * 1000), pid=self._pids)
         task = RealTask(key, spec, self.agent_id, behaviour, started)
         self.tasks[key] = task
+        for volume_id in spec.volume_ids:
+            self.volumes.setdefault(volume_id, []).append(key)
         self._world.note(self.agent_id, "really starts", key)
         self._truth.start(task)
         if behaviour.after_s is not None:
@@ -132,9 +136,11 @@ class Host:
         return task
 
     def _check_room(self, key: TaskKey, spec: TaskSpec) -> None:
-        """Fail when more is used than is there: what runs, with this task, against the whole."""
+        """Fail when more is used than is there: what runs, with this task, against the whole; one task per volume."""
         used = spec.resources
         for task in self.running:
+            shared = set(task.spec.volume_ids) & set(spec.volume_ids)
+            assert not shared, f"{key} and {task.key} use the same volumes {shared}"
             assert not _share_ports(task.spec.resources, spec.resources), f"{key} and {task.key} have the same port"
             used = used + task.spec.resources
         assert self.total.contains(used), f"{key} does not fit: {used} of {self.total} on {self.agent_id}"
@@ -168,6 +174,13 @@ class Host:
         task = self.tasks.get(key)
         if task is not None and task.ended is not None:
             del self.tasks[key]
+
+    def delete_volume(self, volume_id: str) -> None:
+        """Delete the data of a volume, which nobody may use."""
+        users = [task.key for task in self.running if volume_id in task.spec.volume_ids]
+        assert not users, f"volume {volume_id} is deleted under {users}"
+        self.volumes.pop(volume_id, None)
+        self._world.note(self.agent_id, "really deletes", volume_id)
 
     def reboot(self) -> None:
         """End all that runs, as a power cut does: nobody is told."""
