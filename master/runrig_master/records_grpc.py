@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from runrig._wire import agent_from_wire, agent_to_wire, framework_from_wire, framework_to_wire
+from runrig._wire import (
+    agent_from_wire,
+    agent_to_wire,
+    fill_unavailability,
+    framework_from_wire,
+    framework_to_wire,
+    unavailability_from_wire,
+)
 from runrig.errors import Conflict
 from runrig.ids import Role
 from runrig.v1 import state_pb2
-from runrig_master.core.commands import AgentRecord, Forget, FrameworkRecord, Record, RoleRecord
+from runrig_master.core.commands import AgentRecord, Drain, Forget, FrameworkRecord, Record, RoleRecord
 from runrig_master.quotas_grpc import quota_from_wire, quota_to_wire
 
 SCHEMA_VERSION = 1
@@ -65,12 +72,26 @@ _STATE_TO_WIRE = {
 
 
 def _agent(item: AgentRecord) -> state_pb2.StoredAgent:
-    return state_pb2.StoredAgent(
+    message = state_pb2.StoredAgent(
         agent=agent_to_wire(item.agent),
         state=_STATE_TO_WIRE[item.is_unreachable and not item.is_gone, item.is_gone],
         is_deactivated=item.is_deactivated,
         since_unix_ms=int(item.since * 1000),
     )
+    if item.drain is not None:
+        message.drain.SetInParent()
+        message.drain.deadline_unix_ms = item.drain.deadline_unix_ms
+        message.drain.then_gone = item.drain.then_gone
+        if item.drain.grace_ms is not None:
+            message.drain.grace_ms = item.drain.grace_ms
+    if item.unavailability is not None:
+        fill_unavailability(message.unavailability, item.unavailability)
+    return message
+
+
+def _read_drain(message: state_pb2.StoredDrain) -> Drain:
+    grace_ms = message.grace_ms if message.HasField("grace_ms") else None
+    return Drain(message.deadline_unix_ms, grace_ms, message.then_gone)
 
 
 def _read_agent(message: state_pb2.StoredAgent) -> AgentRecord:
@@ -80,6 +101,8 @@ def _read_agent(message: state_pb2.StoredAgent) -> AgentRecord:
         is_gone=message.state == state_pb2.ADMISSION_STATE_GONE,
         is_deactivated=message.is_deactivated,
         since=message.since_unix_ms / 1000,
+        drain=_read_drain(message.drain) if message.HasField("drain") else None,
+        unavailability=unavailability_from_wire(message.unavailability) if message.HasField("unavailability") else None,
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
-from runrig._wire import labels_to_wire, resources_to_wire
+from runrig._wire import fill_unavailability, labels_to_wire, resources_to_wire
 from runrig.ids import Role
 from runrig.resources import NOTHING, Resources
 from runrig.v1 import operator_pb2, resources_pb2
@@ -31,15 +31,12 @@ _PRESENCES = {
 
 def agent_view(agent: Agent) -> operator_pb2.Agent:
     """Return an agent as an operator sees it."""
-    state = _PRESENCES[agent.presence]
-    if agent.is_deactivated and agent.presence is Presence.CONNECTED:
-        state = operator_pb2.AGENT_STATE_DEACTIVATED
-    return operator_pb2.Agent(
+    message = operator_pb2.Agent(
         agent_id=agent.id,
         hostname=agent.info.hostname,
         address=agent.info.address,
         http_address=agent.info.http_address,
-        state=state,
+        state=_agent_state(agent),
         attributes=[resources_pb2.Attribute(name=name, value=value) for name, value in agent.info.attributes],
         total=resources_to_wire(agent.info.resources),
         used=resources_to_wire(agent.used),
@@ -49,7 +46,20 @@ def agent_view(agent: Agent) -> operator_pb2.Agent:
         version=agent.info.version,
         tasks=sum(not task.state.is_terminal for task in agent.tasks.values()),
         since_unix_ms=int(agent.since * 1000),
+        drain_deadline_unix_ms=agent.drain.deadline_unix_ms if agent.drain is not None else 0,
     )
+    if agent.unavailability is not None:
+        fill_unavailability(message.unavailability, agent.unavailability)
+    return message
+
+
+def _agent_state(agent: Agent) -> operator_pb2.AgentState.ValueType:
+    if agent.presence is Presence.CONNECTED:
+        if agent.drain is not None:
+            return operator_pb2.AGENT_STATE_DRAINED if agent.is_drained else operator_pb2.AGENT_STATE_DRAINING
+        if agent.is_deactivated:
+            return operator_pb2.AGENT_STATE_DEACTIVATED
+    return _PRESENCES[agent.presence]
 
 
 def framework_view(framework: Framework) -> operator_pb2.Framework:

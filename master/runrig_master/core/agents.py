@@ -7,7 +7,7 @@ from runrig.errors import Conflict, NotFound, RunrigError
 from runrig.ids import AgentId, FrameworkId
 from runrig.offers import FrameworkInfo, RefusalCode, RescindReason, StreamRefused
 from runrig.tasks import Reason, TaskState
-from runrig_master.core import statuses
+from runrig_master.core import maintenance, statuses
 from runrig_master.core.cluster import Cluster
 from runrig_master.core.events import StreamId
 from runrig_master.core.state import Agent, Framework, Presence, Task
@@ -89,6 +89,7 @@ def _take_back(cluster: Cluster, agent: Agent, stream: StreamId, report: Registe
         Registered(cluster.id, int(settings.silence_timeout_s * 1000), int(settings.heartbeat_s * 1000)),
     )
     _merge_tasks(cluster, agent, report.tasks, was, now)
+    maintenance.agent_returned(cluster, agent, now)
     cluster.enter_pool(agent)
     cluster.touch("agent", agent.id)
 
@@ -244,13 +245,15 @@ def mark_unreachable(cluster: Cluster, agent: Agent, now: float) -> None:
 
 
 def deactivate(cluster: Cluster, agent_id: AgentId, is_deactivated: bool) -> RunrigError | None:
-    """Stop or resume the offers of an agent; it stays so over failovers (rule 17)."""
+    """Stop the offers of an agent, or resume them and end its drain; it stays so over failovers (rule 17)."""
     agent = cluster.agents.get(agent_id)
     if agent is None:
         return NotFound("agent", agent_id, "see `runrig agents ls`")
     if agent.presence is Presence.GONE:
         return Conflict(f"agent {agent_id} was marked gone")
     agent.is_deactivated = is_deactivated
+    if not is_deactivated:
+        maintenance.end_drain(cluster, agent)
     cluster.persist_agent(agent)
     if is_deactivated:
         cluster.rescind(list(agent.offers.values()), RescindReason.AGENT_DEACTIVATED)
@@ -273,6 +276,7 @@ def mark_gone(cluster: Cluster, agent_id: AgentId, now: float) -> RunrigError | 
     agent.unreachable_at = None
     cluster.silent.pop(agent.id, None)
     cluster.unseen.pop(agent.id, None)
+    maintenance.forget_agent(cluster, agent)
     cluster.persist_agent(agent)
     cluster.rescind(list(agent.offers.values()), RescindReason.AGENT_LEFT)
     cluster.leave_pool(agent)

@@ -83,4 +83,5 @@ def described(offer: OutstandingOffer) -> Offer:
         info.attributes,
         agent_address=info.address,
         runtimes=info.runtimes,
+        unavailability=offer.agent.unavailability,
     )

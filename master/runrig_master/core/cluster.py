@@ -13,6 +13,7 @@ from runrig.ids import AgentId, FrameworkId, OfferId, Role, TaskId
 from runrig.offers import News, OffersRescinded, RescindReason, StreamRefused, TasksUpdated
 from runrig.resources import NOTHING, Resources, count_ports
 from runrig.tasks import Reason, Source, StatusUpdate, TaskState
+from runrig_master.core.alarms import Alarms
 from runrig_master.core.commands import (
     DEFAULT_WEIGHT_MILLIS,
     AgentRecord,
@@ -27,6 +28,7 @@ from runrig_master.core.commands import (
 )
 from runrig_master.core.events import StreamId
 from runrig_master.core.filters import Filters
+from runrig_master.core.inverse_offers import InverseOffers
 from runrig_master.core.resources import Holding
 from runrig_master.core.settings import CoreSettings
 from runrig_master.core.state import Agent, Framework, OutstandingOffer, Presence, Task, TaskKey
@@ -66,6 +68,12 @@ class Cluster:
         """Agents that this leadership knows from the store alone: nobody can say which tasks they have."""
         self.absent: dict[FrameworkId, Framework] = {}
         """Frameworks without a scheduler, whose failover deadline runs."""
+        self.inverse_offers = InverseOffers(epoch, settings.inverse_offers_per_framework)
+        self.drain_deadlines: Alarms[AgentId] = Alarms()
+        self.window_ends: Alarms[AgentId] = Alarms()
+        """When agents that are planned to be away will be back."""
+        self.emptied: dict[AgentId, Agent] = {}
+        """Agents that are drained and may have become empty in this turn; `maintenance` empties it."""
         self.tasks_alive = 0
         self.touched: dict[tuple[str, str, str], None] | None = None
         """What changed since a watcher last looked: (kind, id, framework id); None while nobody watches."""
@@ -122,6 +130,8 @@ class Cluster:
                         is_gone=agent.presence is Presence.GONE,
                         is_deactivated=agent.is_deactivated,
                         since=agent.since,
+                        drain=agent.drain,
+                        unavailability=agent.unavailability,
                     ),
                 )
             )
@@ -286,6 +296,7 @@ class Cluster:
         assert task.state.is_terminal
         agent = task.agent
         self.tasks_alive -= 1
+        self.inverse_offers.task_ended(task)
         if agent.is_pooled:
             self._release(task.framework, task.role, task.resources)
         if agent.is_overcommitted:
@@ -301,6 +312,8 @@ class Cluster:
         framework = task.framework
         del framework.tasks[task.id]
         task.agent.tasks.pop(task.key, None)
+        if task.agent.drain is not None and not task.agent.tasks:
+            self.emptied[task.agent.id] = task.agent
         framework.ended[task.id] = task
         if len(framework.ended) > self.settings.ended_tasks_per_framework:
             framework.ended.popitem(last=False)

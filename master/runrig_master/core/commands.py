@@ -11,6 +11,7 @@ from runrig.agents import AgentInfo, Order
 from runrig.errors import RunrigError
 from runrig.ids import AgentId, FrameworkId, Role
 from runrig.offers import FrameworkInfo, News, StreamRefused
+from runrig.reservations import Unavailability
 from runrig_master.core.events import QuestionId, StreamId
 from runrig_master.core.quotas import Quota
 
@@ -42,6 +43,23 @@ class CloseStream:
 
 
 @dataclass(frozen=True, slots=True)
+class Drain:
+    """How an agent is emptied: its tasks have until the deadline, then they are killed.
+
+    `grace_ms` is of those kills; None: each task's own. With `then_gone` the agent is marked gone once it is empty.
+    """
+
+    deadline_unix_ms: int
+    grace_ms: int | None = None
+    then_gone: bool = False
+
+    @property
+    def deadline(self) -> float:
+        """Return the deadline in seconds."""
+        return self.deadline_unix_ms / 1000
+
+
+@dataclass(frozen=True, slots=True)
 class AgentRecord:
     """What the store keeps of an agent."""
 
@@ -50,6 +68,8 @@ class AgentRecord:
     is_gone: bool = False
     is_deactivated: bool = False
     since: float = 0.0
+    drain: Drain | None = None
+    unavailability: Unavailability | None = None
 
 
 @dataclass(frozen=True, slots=True)

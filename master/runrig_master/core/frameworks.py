@@ -127,6 +127,7 @@ def _connect(cluster: Cluster, framework: Framework, stream: StreamId, call: Sub
     )
     waiting = [update for task in framework.tasks.values() for update in task.unacknowledged]
     cluster.tell_updates(framework, waiting)
+    cluster.inverse_offers.tell_again(framework)
     cluster.mark_all_dirty()
     cluster.touch("framework", framework.id)
 
@@ -208,6 +209,8 @@ def remove(cluster: Cluster, framework: Framework, why: str) -> None:
         cluster.refuse_stream(framework.stream, StreamRefused(RefusalCode.REMOVED, why))
         framework.stream = None
     _release_offers(cluster, framework)
+    for inverse in cluster.inverse_offers.of_framework(framework.id):
+        cluster.inverse_offers.end(inverse)
     cluster.leave(framework)
     cluster.filters.clear_framework(framework.id)
     cluster.absent.pop(framework.id, None)

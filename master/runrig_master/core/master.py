@@ -37,7 +37,7 @@ from runrig.offers import (
     UpdateFramework,
 )
 from runrig.tasks import Reason, StatusUpdate
-from runrig_master.core import agents, frameworks, launching, role_settings, statuses
+from runrig_master.core import agents, frameworks, launching, maintenance, role_settings, statuses
 from runrig_master.core.allocator import allocate, described
 from runrig_master.core.cluster import Cluster
 from runrig_master.core.commands import (
@@ -121,6 +121,7 @@ class Master:
             next((offer.expires_at for offer in cluster.offers.values()), None),
             cluster.filters.next_expiry(),
             self._silence.next_deadline(),
+            maintenance.next_deadline(cluster),
             *(framework.failover_deadline for framework in cluster.absent.values()),
         ]
         return min((due for due in dues if due is not None), default=None)
@@ -133,6 +134,7 @@ class Master:
             case AgentRecord():
                 agent = Agent(record.agent, _presence_at_start(record), record.since)
                 agent.is_deactivated = record.is_deactivated
+                maintenance.recall(cluster, agent, record)
                 if agent.presence is Presence.RECOVERING:
                     agent.unreachable_at = now + cluster.settings.agent_return_timeout_s
                     cluster.silent[agent.id] = agent
@@ -236,7 +238,7 @@ class Master:
             case Teardown():
                 frameworks.remove(cluster, framework, "the framework asked for its own removal")
             case AnswerInverseOffer():
-                pass
+                cluster.inverse_offers.answer(framework, call)
             case Subscribe():
                 raise AssertionError("handled before")
             case _:
@@ -254,8 +256,10 @@ class Master:
                 error = agents.deactivate(self.cluster, event.agent_id, event.is_deactivated)
             case GoneAsked():
                 error = agents.mark_gone(self.cluster, event.agent_id, now)
-            case DrainAsked() | UnavailabilityAsked():
-                error = Unavailable("this master cannot drain agents and plan maintenance yet")
+            case DrainAsked():
+                error = maintenance.drain(self.cluster, event, now)
+            case UnavailabilityAsked():
+                error = maintenance.set_unavailability(self.cluster, event, now)
             case ReserveAsked() | UnreserveAsked() | CreateVolumeAsked() | DestroyVolumeAsked():
                 error = Unavailable("this master cannot change reservations and volumes yet")
             case WeightAsked() | QuotasAsked() | RoleOffersAsked():
@@ -282,6 +286,8 @@ class Master:
         self._forget_oldest_completed()
         self._expire_offers(now)
         self._expire_filters(now)
+        self._maintain(now)
+        self._tell_inverse_offers()
         self._offer_free(now)
 
     def _remove_absent(self, now: float) -> None:
@@ -313,6 +319,16 @@ class Master:
             agent = self.cluster.agents.get(agent_id)
             if agent is not None:
                 self.cluster.mark_dirty(agent)
+
+    def _maintain(self, now: float) -> None:
+        for agent in maintenance.tick(self.cluster, now):
+            agents.mark_gone(self.cluster, agent.id, now)
+        for inverse in self.cluster.inverse_offers.due(now):
+            maintenance.end_notice(self.cluster, inverse, now)
+
+    def _tell_inverse_offers(self) -> None:
+        for framework, news in self.cluster.inverse_offers.news():
+            self.cluster.tell(framework, news)
 
     def _offer_free(self, now: float) -> None:
         by_framework: dict[FrameworkId, list[OutstandingOffer]] = {}

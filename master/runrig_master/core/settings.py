@@ -23,6 +23,14 @@ class CoreSettings:
     """Above this fraction of all agents marking stops, loudly: more likely the master is cut off than the agents."""
     unreachable_fraction_least_agents: int = 10
     """Clusters smaller than this have no such stop."""
+    drain_notice_s: float = 300.0
+    """How long frameworks have to leave an agent that is drained, unless the operator says: time to start elsewhere."""
+    max_drain_notice_s: float = 30 * 86_400.0
+    """More is refused: such a drain has been forgotten."""
+    max_window_distance_s: float = 366 * 86_400.0
+    """An agent's unavailability begins no further from now: what does is a wrong number."""
+    inverse_offers_per_framework: int = 10_000
+    """More do not stand at a time: of what they would ask for a framework hears when it ends."""
     default_failover_timeout_s: float = 7 * 86_400.0
     """For frameworks known only through agents, after the store was lost."""
     max_agents: int = 50_000

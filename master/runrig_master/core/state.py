@@ -12,8 +12,10 @@ from runrig.agents import AgentInfo
 from runrig.demand import Demand
 from runrig.ids import AgentId, FrameworkId, OfferId, Role, TaskId
 from runrig.offers import FrameworkInfo
+from runrig.reservations import Unavailability
 from runrig.resources import NOTHING, Resources
 from runrig.tasks import Reason, RuntimeKind, Source, StatusUpdate, TaskState
+from runrig_master.core.commands import Drain
 from runrig_master.core.events import StreamId
 from runrig_master.core.resources import Holding
 
@@ -34,9 +36,11 @@ class Agent:
     """An agent: who it is, what it has, what is taken of it."""
 
     __slots__ = (
+        "drain",
         "free",
         "info",
         "is_deactivated",
+        "is_drained",
         "is_overcommitted",
         "is_pooled",
         "offers",
@@ -45,6 +49,7 @@ class Agent:
         "since",
         "stream",
         "tasks",
+        "unavailability",
         "unreachable_at",
         "used",
     )
@@ -56,6 +61,12 @@ class Agent:
         self.session = 0
         self.stream: StreamId | None = None
         self.is_deactivated = False
+        self.drain: Drain | None = None
+        """Set from when it is drained until it is activated again."""
+        self.is_drained = False
+        """It was found empty, as its drain wants it."""
+        self.unavailability: Unavailability | None = None
+        """When it is planned to be away."""
         self.is_pooled = False
         """Its resources count in the cluster's total, its tasks in their frameworks' holdings."""
         self.is_overcommitted = False
@@ -74,7 +85,8 @@ class Agent:
     @property
     def is_offerable(self) -> bool:
         """Say whether its free resources may be offered (rules 10, 17, 19), and are of use: something can run there."""
-        return self.presence is Presence.CONNECTED and not self.is_deactivated and bool(self.info.runtimes)
+        is_active = self.presence is Presence.CONNECTED and not self.is_deactivated and self.drain is None
+        return is_active and bool(self.info.runtimes)
 
     @property
     def offered(self) -> Resources:

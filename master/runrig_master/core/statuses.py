@@ -109,7 +109,7 @@ def kill(
         cluster.tell_update(framework, answer(task, now))
     else:
         task.kill_reason = reason
-        task.kill_grace_ms = _shorter(task.kill_grace_ms, grace_ms)
+        task.kill_grace_ms = shorter(task.kill_grace_ms, grace_ms)
         cluster.order(task.agent, kill_order(task))
 
 
@@ -119,7 +119,8 @@ def kill_order(task: Task) -> KillTask:
     return KillTask(task.framework.id, task.id, task.kill_grace_ms, task.kill_reason)
 
 
-def _shorter(first: int | None, second: int | None) -> int | None:
+def shorter(first: int | None, second: int | None) -> int | None:
+    """Return the shorter of two graces; None says none."""
     graces = [grace for grace in (first, second) if grace is not None]
     return min(graces) if graces else None
 

@@ -16,10 +16,12 @@ from runrig._wire.agents import (
 from runrig._wire.calls import add_call, call_from_wire, framework_from_wire, framework_to_wire
 from runrig._wire.common import (
     enum_from_wire,
+    fill_unavailability,
     labels_from_wire,
     labels_to_wire,
     resources_from_wire,
     resources_to_wire,
+    unavailability_from_wire,
 )
 from runrig._wire.explanations import explanation_from_wire, explanation_to_wire
 from runrig._wire.news import add_news, news_from_wire, refusal_from_wire
@@ -44,6 +46,7 @@ __all__ = [
     "enum_from_wire",
     "explanation_from_wire",
     "explanation_to_wire",
+    "fill_unavailability",
     "framework_from_wire",
     "framework_to_wire",
     "grace_from_wire",
@@ -57,6 +60,7 @@ __all__ = [
     "resources_to_wire",
     "task_from_wire",
     "task_to_wire",
+    "unavailability_from_wire",
     "update_from_wire",
     "update_to_wire",
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
+from runrig.offers import InverseOfferReason
 from runrig.resources import Resources
 from runrig_master.core.cluster import Cluster
 from runrig_master.core.resources import Holding
@@ -35,6 +36,7 @@ def check_books(cluster: Cluster) -> None:
     _check_tasks(cluster)
     _check_holdings(cluster)
     _check_lists(cluster)
+    _check_inverse_offers(cluster)
 
 
 def _check_agent(agent: Agent) -> None:
@@ -50,7 +52,7 @@ def _check_agent(agent: Agent) -> None:
     else:
         assert used == amounts(agent.used), f"{agent.id} uses {used}, its books say {agent.used}"
         assert used + offered + free == total, f"{agent.id}: {used} + {offered} + {free} is not {total}"
-    if agent.presence is not Presence.CONNECTED or agent.is_deactivated:
+    if agent.presence is not Presence.CONNECTED or agent.is_deactivated or agent.drain is not None:
         assert not agent.offers, f"{agent.id} is {agent.presence.value}, and offered"
     assert (agent.stream is not None) == (agent.presence is Presence.CONNECTED)
     in_pool = agent.presence in (Presence.CONNECTED, Presence.DISCONNECTED)
@@ -134,3 +136,27 @@ def _check_lists(cluster: Cluster) -> None:
         assert agent.stream == stream
     for stream, framework in cluster.scheduler_streams.items():
         assert framework.stream == stream
+
+
+def _check_inverse_offers(cluster: Cluster) -> None:
+    book = cluster.inverse_offers
+    for inverse_id, inverse in book.standing.items():
+        assert inverse.id == inverse_id
+        assert inverse in book.of_framework(inverse.framework.id)
+        assert inverse in book.of_agent(inverse.agent.id, inverse.reason)
+        assert cluster.frameworks[inverse.framework.id] is inverse.framework
+        assert inverse.agent.presence is not Presence.GONE
+        assert inverse.tasks, f"{inverse_id} is met, and stands"
+        for task in inverse.tasks.values():
+            assert (task.framework, task.agent) == (inverse.framework, inverse.agent)
+            assert not task.state.is_terminal
+            assert book.asks_for(task, inverse.reason)
+        if inverse.reason is InverseOfferReason.DRAIN:
+            assert inverse.agent.drain is not None
+            assert inverse.agent.drain.deadline == inverse.deadline
+        if inverse.reason is InverseOfferReason.MAINTENANCE:
+            assert inverse.agent.unavailability == inverse.unavailability
+    for agent in cluster.agents.values():
+        if agent.is_drained:
+            assert agent.drain is not None
+            assert not agent.tasks, f"{agent.id} is drained, and has tasks"

@@ -24,6 +24,9 @@ from runrig.offers import (
     Decline,
     Filter,
     FrameworkInfo,
+    InverseOffer,
+    InverseOffersEnded,
+    InverseOffersMade,
     LaunchGroup,
     LaunchTasks,
     News,
@@ -36,6 +39,7 @@ from runrig.offers import (
     TasksRecovering,
     TasksUpdated,
 )
+from runrig.reservations import Unavailability
 from runrig.resources import Resources, parse_ports
 from runrig.tasks import Command as Program
 from runrig.tasks import Reason, StatusUpdate, TaskSpec, TaskState
@@ -57,6 +61,7 @@ from runrig_master.core.events import (
     AgentReported,
     AgentStreamClosed,
     DeactivationAsked,
+    DrainAsked,
     Event,
     GoneAsked,
     KillTaskAsked,
@@ -69,6 +74,7 @@ from runrig_master.core.events import (
     StreamId,
     TeardownAsked,
     Tick,
+    UnavailabilityAsked,
     WeightAsked,
 )
 from runrig_master.core.master import Master
@@ -333,6 +339,17 @@ class World:
         """Let an operator mark an agent gone."""
         return self.turn(GoneAsked(self.question(), AgentId(name)))
 
+    def drain(
+        self, name: str = "a1", notice_ms: int | None = None, grace_ms: int | None = None, then_gone: bool = False
+    ) -> list[Command]:
+        """Let an operator empty an agent."""
+        return self.turn(DrainAsked(self.question(), AgentId(name), notice_ms, grace_ms, then_gone))
+
+    def plan_absence(self, window: Unavailability | None, *names: str) -> list[Command]:
+        """Let an operator say when agents (by default a1) will be away."""
+        agent_ids = tuple(AgentId(name) for name in names or ("a1",))
+        return self.turn(UnavailabilityAsked(self.question(), agent_ids, window))
+
     def tear_down(self, name: str = F) -> list[Command]:
         """Let an operator remove a framework."""
         return self.turn(TeardownAsked(self.question(), FrameworkId(name)))
@@ -426,6 +443,21 @@ def offers_in(commands: Iterable[Command]) -> list[Offer]:
 def rescinded(commands: Iterable[Command]) -> list[tuple[OfferId, RescindReason]]:
     """Return the offers taken back, and why."""
     return [(offer_id, item.reason) for item in of(OffersRescinded, news(commands)) for offer_id in item.offer_ids]
+
+
+def asked_back(commands: Iterable[Command]) -> list[InverseOffer]:
+    """Return the inverse offers made."""
+    return [inverse for made in of(InverseOffersMade, news(commands)) for inverse in made.inverse_offers]
+
+
+def done_with(commands: Iterable[Command]) -> list[str]:
+    """Return the inverse offers that frameworks are told have ended."""
+    return [id_ for ended in of(InverseOffersEnded, news(commands)) for id_ in ended.inverse_offer_ids]
+
+
+def notes(commands: Iterable[Command]) -> list[str]:
+    """Return what the log is told."""
+    return [note.text for note in of(Note, commands)]
 
 
 def updates(commands: Iterable[Command]) -> list[StatusUpdate]:

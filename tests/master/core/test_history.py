@@ -30,6 +30,7 @@ from runrig.offers import (
     Accept,
     Acknowledge,
     Acknowledgement,
+    AnswerInverseOffer,
     Call,
     Decline,
     Filter,
@@ -44,6 +45,7 @@ from runrig.offers import (
     Teardown,
     UpdateFramework,
 )
+from runrig.reservations import Unavailability
 from runrig.resources import Resources
 from runrig.tasks import StatusUpdate, TaskSpec, TaskState
 from runrig_master.core.commands import CloseStream, Command, SendToAgent, SendToScheduler
@@ -366,6 +368,12 @@ class Cluster(RuleBasedStateMachine):
             asked = tuple(TaskReference(TaskId(f"{name}-{number}"), where) for number in numbers)
             self.do(SchedulerCalled(stream, Reconcile(asked)))
 
+    @rule(name=schedulers, which=pick, is_accepted=st.booleans())
+    def scheduler_answers_an_inverse_offer(self, name: str, which: int, is_accepted: bool) -> None:
+        known = [*self.world.witness.inverse_offers, "i9-9"]
+        if (stream := self.world.streams.get(f"f/{name}")) is not None:
+            self.do(SchedulerCalled(stream, AnswerInverseOffer(known[which % len(known)], is_accepted, "soon")))
+
     @rule(
         name=schedulers,
         call=st.sampled_from(
@@ -390,7 +398,9 @@ class Cluster(RuleBasedStateMachine):
     # Operators and time
 
     @rule(
-        what=st.sampled_from(["deactivate", "reactivate", "kill", "kill", "weigh", "gone", "tear down"]),
+        what=st.sampled_from(
+            ["deactivate", "reactivate", "drain", "plan", "kill", "kill", "weigh", "gone", "tear down"]
+        ),
         name=names,
         owner=schedulers,
         number=st.integers(0, 20),
@@ -402,6 +412,14 @@ class Cluster(RuleBasedStateMachine):
                 commands = self.world.deactivate(name)
             case "reactivate":
                 commands = self.world.reactivate(name)
+            case "drain":
+                commands = self.world.drain(
+                    name, number * 1_000, 500 * (number % 3) or None, name == "a3" and not number
+                )
+            case "plan":
+                start_ms = int(self.world.now * 1000) + number * 500
+                window = Unavailability(start_ms, (number % 4) * 5_000) if number % 5 else None
+                commands = self.world.plan_absence(window, name, "a1")
             case "kill":
                 commands = self.world.kill_as_operator(f"{owner}-{number}", owner)
             case "weigh":

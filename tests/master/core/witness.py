@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from runrig.agents import AgentChanged, AgentInfo, Launch, Order, Register, Registered
+from runrig.agents import AgentChanged, AgentInfo, KillTask, Launch, Order, Register, Registered
 from runrig.ids import AgentId, FrameworkId, OfferId, Role
 from runrig.offers import (
     Accept,
@@ -18,6 +18,10 @@ from runrig.offers import (
     Decline,
     Filter,
     FrameworkInfo,
+    InverseOffer,
+    InverseOfferReason,
+    InverseOffersEnded,
+    InverseOffersMade,
     LaunchGroup,
     News,
     Offer,
@@ -49,6 +53,7 @@ from runrig_master.core.events import (
     AgentReported,
     AgentStreamClosed,
     DeactivationAsked,
+    DrainAsked,
     Event,
     GoneAsked,
     SchedulerCalled,
@@ -91,7 +96,11 @@ class Witness:
         self._schedulers: dict[StreamId, _Scheduler] = {}
         self._agents: dict[StreamId, AgentInfo] = {}
         self._infos: dict[AgentId, AgentInfo] = {}
+        self.inverse_offers: dict[str, tuple[FrameworkId, InverseOffer]] = {}
+        """Those that were told to a scheduler that is there, and have not ended, with their owners."""
+        self._inverse_owners: dict[str, FrameworkId] = {}
         self._deactivated: set[AgentId] = set()
+        self._drained: set[AgentId] = set()
         self._closed: set[StreamId] = set()
         self.sessions: dict[FrameworkId, int] = {}
         self._filters: dict[FilterKey, list[tuple[Resources, float]]] = {}
@@ -107,6 +116,7 @@ class Witness:
         """Forget what only the master's memory held."""
         self.epoch = epoch
         self.offers.clear()
+        self.inverse_offers.clear()
         self._schedulers.clear()
         self._agents.clear()
         self._filters.clear()
@@ -191,10 +201,11 @@ class Witness:
         if scheduler is not None:
             mine = scheduler.info.framework_id
             self.offers = {key: value for key, value in self.offers.items() if value[0] != mine}
+            self.inverse_offers = {key: value for key, value in self.inverse_offers.items() if value[0] != mine}
 
     def takers(self, agent: AgentId, free: Resources, now: float) -> list[FilterKey]:
         """Return who could be offered `free` of an agent: has not refused it, nor suppressed the role."""
-        if agent in self._deactivated or agent not in {info.agent_id for info in self._agents.values()}:
+        if agent in self._deactivated | self._drained or agent not in {info.agent_id for info in self._agents.values()}:
             return []
         keys = [
             (scheduler.info.framework_id, role, agent)
@@ -214,7 +225,7 @@ class Witness:
         match command:
             case SendToAgent(stream, order):
                 assert stream not in self._closed, f"{order} is sent on a stream that was refused"
-                self._order_seen(stream, order, disk)
+                self._order_seen(stream, order, disk, now)
             case SendToScheduler(stream, item):
                 assert stream not in self._closed, f"{item} is sent on a stream that was refused"
                 self._news_seen(stream, item, disk, now)
@@ -224,14 +235,14 @@ class Witness:
                 self._error = command.error
             case Persist():
                 for record in command.records:
-                    if isinstance(record, AgentRecord) and record.is_unreachable:
+                    if isinstance(record, AgentRecord) and (record.is_unreachable or record.is_gone):
                         self._forget_filters(agent=record.agent.agent_id)
                     if isinstance(record, Forget) and record.framework_id:
                         self.sessions.pop(record.framework_id, None)  # its id is as good as new
             case _:
                 pass
 
-    def _order_seen(self, stream: StreamId, order: Order, disk: Mapping[str, Record]) -> None:
+    def _order_seen(self, stream: StreamId, order: Order, disk: Mapping[str, Record], now: float) -> None:
         if isinstance(order, Registered):
             assert isinstance(self._asked, AgentReported)
             assert isinstance(self._asked.report, Register)
@@ -247,6 +258,10 @@ class Witness:
             self._infos[info.agent_id] = info
             return
         assert stream in self._agents, f"{order} is sent to nobody"
+        if isinstance(order, KillTask) and order.reason is Reason.AGENT_DRAINED:
+            drain = _record(self._agents[stream].agent_id, disk).drain
+            assert drain is not None, f"{order} is no order of an agent that is not drained"
+            assert drain.deadline <= now, f"{order} comes before the deadline of the drain"
         if isinstance(order, Launch):
             for spec in order.tasks:
                 key = (order.framework_id, spec.task_id)
@@ -263,7 +278,14 @@ class Witness:
         match item:
             case OffersMade():
                 for offer in item.offers:
-                    self._offer_seen(self._schedulers[stream], offer, now)
+                    self._offer_seen(self._schedulers[stream], offer, disk, now)
+            case InverseOffersMade():
+                for inverse in item.inverse_offers:
+                    self._inverse_offer_seen(mine, inverse, disk)
+            case InverseOffersEnded():
+                for inverse_id in item.inverse_offer_ids:
+                    owner, _ = self.inverse_offers.pop(inverse_id, ("nobody", None))
+                    assert owner == mine, f"{inverse_id} is ended for {mine}, it was {owner}'s"
             case OffersRescinded():
                 for offer_id in item.offer_ids:
                     owner, _ = self.offers.pop(offer_id, ("nobody", None))
@@ -292,7 +314,23 @@ class Witness:
         self._forget_filters(framework=item.framework_id)
         self._schedulers[stream] = _Scheduler(record.framework, set(call.suppressed_roles))
 
-    def _offer_seen(self, scheduler: _Scheduler, offer: Offer, now: float) -> None:
+    def _inverse_offer_seen(self, mine: FrameworkId, inverse: InverseOffer, disk: Mapping[str, Record]) -> None:
+        id_ = inverse.inverse_offer_id
+        assert id_.startswith(f"i{self.epoch}-")
+        assert id_ not in self.inverse_offers, f"{id_} is made though it stands"
+        assert self._inverse_owners.setdefault(id_, mine) == mine, f"{id_} is used twice"
+        assert inverse.task_ids, f"{id_} asks for nothing"
+        record = _record(inverse.agent_id, disk)
+        if inverse.reason is InverseOfferReason.DRAIN:
+            assert record.drain is not None, "a drain is told before it is durable"
+            assert record.drain.deadline_unix_ms == inverse.deadline_unix_ms
+        if inverse.reason is InverseOfferReason.MAINTENANCE:
+            assert inverse.unavailability is not None
+            assert record.unavailability == inverse.unavailability, "unavailability is told before it is durable"
+            assert not inverse.deadline_unix_ms
+        self.inverse_offers[id_] = (mine, inverse)
+
+    def _offer_seen(self, scheduler: _Scheduler, offer: Offer, disk: Mapping[str, Record], now: float) -> None:
         mine = scheduler.info.framework_id
         assert offer.offer_id not in self._known_offers, f"{offer.offer_id} is used twice"
         assert offer.offer_id.startswith(f"o{self.epoch}-")
@@ -300,7 +338,10 @@ class Witness:
         assert offer.role in scheduler.info.roles
         assert offer.role not in scheduler.suppressed, f"{offer.role} is suppressed"
         assert offer.agent_id in {info.agent_id for info in self._agents.values()}, f"{offer.agent_id} is not there"
-        assert offer.agent_id not in self._deactivated, f"{offer.agent_id} is deactivated"
+        record = _record(offer.agent_id, disk)
+        assert not record.is_deactivated, f"{offer.agent_id} is deactivated"
+        assert record.drain is None, f"{offer.agent_id} is drained"
+        assert record.unavailability == offer.unavailability
         for refused, until in self._filters.get((mine, offer.role, offer.agent_id), []):
             is_hidden = until > now and refused.contains(offer.resources)
             assert not is_hidden, f"{offer} was refused until {until}, and it is {now}"
@@ -363,7 +404,7 @@ class Witness:
         self._launched_now.clear()
         self._is_all_or_nothing = False
         self._settle_question()
-        present = {info.agent_id for info in self._agents.values()} - self._deactivated
+        present = {info.agent_id for info in self._agents.values()} - self._deactivated - self._drained
         owners = {scheduler.info.framework_id for scheduler in self._schedulers.values()}
         for owner, offer in self.offers.values():
             assert offer.agent_id in present, f"{offer} stands though its agent is not there"
@@ -374,9 +415,19 @@ class Witness:
             case DeactivationAsked() if self._error is None:
                 change = self._deactivated.add if self._asked.is_deactivated else self._deactivated.discard
                 change(self._asked.agent_id)
+                if not self._asked.is_deactivated:
+                    self._drained.discard(self._asked.agent_id)
+            case DrainAsked() if self._error is None:
+                self._drained.add(self._asked.agent_id)
             case GoneAsked() if self._error is None:
                 self._forget_filters(agent=self._asked.agent_id)
             case SchedulerCalled(stream, UpdateFramework(info)) if not self._was_refused and stream in self._schedulers:
                 scheduler = self._schedulers[stream]
                 scheduler.info = FrameworkInfo(info.name, info.roles, scheduler.info.framework_id)
                 scheduler.suppressed &= set(info.roles)
+
+
+def _record(agent_id: AgentId, disk: Mapping[str, Record]) -> AgentRecord:
+    record = disk.get(f"agents/{agent_id}")
+    assert isinstance(record, AgentRecord), f"{agent_id} is not in the store"
+    return record

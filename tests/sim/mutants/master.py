@@ -94,8 +94,8 @@ MUTANTS = (
     _mutant(
         name="deactivated agents are offered",
         file=f"{_CORE}/state.py",
-        old="is Presence.CONNECTED and not self.is_deactivated and bool(",
-        new="is Presence.CONNECTED and bool(",
+        old="is Presence.CONNECTED and not self.is_deactivated and self",
+        new="is Presence.CONNECTED and self",
     ),
     _master(
         name="offers never expire",
