@@ -33,11 +33,18 @@ if TYPE_CHECKING:
         Accept,
         Acknowledge,
         Acknowledgement,
+        AnswerInverseOffer,
         Call,
         CallRefused,
+        CreateVolume,
         Decline,
+        DestroyVolume,
         Filter,
         FrameworkInfo,
+        InverseOffer,
+        InverseOfferReason,
+        InverseOffersEnded,
+        InverseOffersMade,
         Kill,
         LaunchGroup,
         LaunchTasks,
@@ -45,8 +52,12 @@ if TYPE_CHECKING:
         Offer,
         OffersMade,
         OffersRescinded,
+        Operation,
+        OperationResult,
+        OperationsDone,
         Reconcile,
         RescindReason,
+        Reserve,
         Revive,
         Subscribed,
         Suppress,
@@ -54,10 +65,12 @@ if TYPE_CHECKING:
         TasksRecovering,
         TasksUpdated,
         Teardown,
+        Unreserve,
         UpdateDemand,
         UpdateFramework,
     )
     from runrig.raw import RawDecision, RawLogic
+    from runrig.reservations import PersistentVolume, Reservation, Unavailability
     from runrig.resources import Resources, parse_cpus, parse_mib
     from runrig.sandbox import Sandbox
     from runrig.scheduler import Scheduler, SchedulerSettings
@@ -79,11 +92,13 @@ if TYPE_CHECKING:
         StatusUpdate,
         TaskSpec,
         TaskState,
+        Terms,
         Volume,
     )
     from runrig.wanted import Wants, task
     from runrig.wants import (
         Answer,
+        AnswerInverse,
         Connected,
         Decision,
         Delete,
@@ -107,6 +122,8 @@ __all__ = [
     "Acknowledgement",
     "AgentId",
     "Answer",
+    "AnswerInverse",
+    "AnswerInverseOffer",
     "Call",
     "CallRefused",
     "CheckKind",
@@ -115,10 +132,12 @@ __all__ = [
     "Connected",
     "Constraint",
     "Container",
+    "CreateVolume",
     "Decision",
     "Decline",
     "Delete",
     "Demand",
+    "DestroyVolume",
     "Disconnected",
     "Fetch",
     "Filter",
@@ -128,6 +147,10 @@ __all__ = [
     "FrameworkSettings",
     "HealthCheck",
     "InvalidInput",
+    "InverseOffer",
+    "InverseOfferReason",
+    "InverseOffersEnded",
+    "InverseOffersMade",
     "Kill",
     "LaunchGroup",
     "LaunchTasks",
@@ -144,7 +167,11 @@ __all__ = [
     "OfferId",
     "OffersMade",
     "OffersRescinded",
+    "Operation",
+    "OperationResult",
+    "OperationsDone",
     "Operator",
+    "PersistentVolume",
     "Placed",
     "Placement",
     "Port",
@@ -158,6 +185,8 @@ __all__ = [
     "Refused",
     "Removed",
     "RescindReason",
+    "Reservation",
+    "Reserve",
     "Resources",
     "Revive",
     "Role",
@@ -186,9 +215,12 @@ __all__ = [
     "TasksRecovering",
     "TasksUpdated",
     "Teardown",
+    "Terms",
     "TimedOut",
     "TooSlow",
+    "Unavailability",
     "Unavailable",
+    "Unreserve",
     "UpdateDemand",
     "UpdateFramework",
     "Volume",
@@ -213,11 +245,14 @@ _HOMES = {
     "ids": "AgentId FrameworkId OfferId Role TaskId",
     "matching": "Match Matched Placed match",
     "offers": (
-        "Accept Acknowledge Acknowledgement Call CallRefused Decline Filter FrameworkInfo Kill LaunchGroup "
-        "LaunchTasks News Offer OffersMade OffersRescinded Reconcile RescindReason Revive Subscribed Suppress "
-        "TaskReference TasksRecovering TasksUpdated Teardown UpdateDemand UpdateFramework"
+        "Accept Acknowledge Acknowledgement AnswerInverseOffer Call CallRefused CreateVolume Decline "
+        "DestroyVolume Filter FrameworkInfo InverseOffer InverseOfferReason InverseOffersEnded "
+        "InverseOffersMade Kill LaunchGroup LaunchTasks News Offer OffersMade OffersRescinded Operation "
+        "OperationResult OperationsDone Reconcile RescindReason Reserve Revive Subscribed Suppress "
+        "TaskReference TasksRecovering TasksUpdated Teardown Unreserve UpdateDemand UpdateFramework"
     ),
     "raw": "RawDecision RawLogic",
+    "reservations": "PersistentVolume Reservation Unavailability",
     "resources": "Resources parse_cpus parse_mib",
     "sandbox": "Sandbox",
     "scheduler": "Scheduler SchedulerSettings",
@@ -225,11 +260,11 @@ _HOMES = {
     "store": "MemoryStore SqliteStore Store",
     "tasks": (
         "CLUSTER_REASONS CheckKind Command Container Fetch HealthCheck Limits NetworkMode Port Reason "
-        "RuntimeKind Source StatusUpdate TaskSpec TaskState Volume"
+        "RuntimeKind Source StatusUpdate TaskSpec TaskState Terms Volume"
     ),
     "wanted": "Wants task",
     "wants": (
-        "Answer Connected Decision Delete Disconnected Logic PortWant Put Run Stop TaskChanged TaskView "
+        "Answer AnswerInverse Connected Decision Delete Disconnected Logic PortWant Put Run Stop TaskChanged TaskView "
         "WakeAt Want Woken"
     ),
 }

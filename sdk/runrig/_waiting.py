@@ -77,6 +77,11 @@ class Waiting(Mapping[TaskId, Want]):
         """Return the shelves of a gang's wants."""
         return list(self._gangs.get(gang_id, {}).values())
 
+    @property
+    def has_gangs(self) -> bool:
+        """Say whether a gang waits."""
+        return bool(self._gangs)
+
     def has_like(self, want: Want) -> bool:
         """Say whether a want of the same shape waits."""
         return shape_of(want) in self._shelves

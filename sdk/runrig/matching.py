@@ -45,6 +45,8 @@ class Matched:
     reasons: dict[OfferId, str] = field(default_factory=dict)
     """For each offer that was looked at and did not serve: why the first want that it failed did not fit."""
     unplaced: list[TaskId] = field(default_factory=list)
+    has_short_gang: bool = False
+    """A gang found no place for all of it on offers that were made for nobody in particular: more at once might do."""
 
 
 class Room:
@@ -288,8 +290,10 @@ class _Search:
                 return len(wants)
             self._refuse(made_for_it, problem)
         untouched = [room for room in self._free if not room.placed]
-        if untouched and self._place_all(wants, untouched) is None:
-            return len(wants)
+        if untouched:
+            if self._place_all(wants, untouched) is None:
+                return len(wants)
+            self.result.has_short_gang = True
         self._given_up.extend(map(_Head, shelves))
         return 1 if untouched or made_for_it else 0
 

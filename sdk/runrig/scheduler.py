@@ -24,7 +24,9 @@ from runrig.errors import InvalidInput
 from runrig.ids import AgentId, OfferId, Role, TaskId
 from runrig.matching import Match, Placed, match_waiting
 from runrig.offers import (
+    MAX_REASON_LENGTH,
     Accept,
+    AnswerInverseOffer,
     CallRefused,
     Decline,
     Filter,
@@ -65,6 +67,7 @@ from runrig.session import (
 from runrig.tasks import NO_TERMS, Reason, Source, StatusUpdate, TaskState, checked_task
 from runrig.wants import (
     Answer,
+    AnswerInverse,
     Connected,
     Decision,
     Delete,
@@ -96,6 +99,9 @@ class SchedulerSettings:
     wants_per_turn: int = 2_000
     """Wants for which a place is looked for in one turn; the rest wait for the next offers. Those that are like one
     that found none do not count, as they cost next to nothing."""
+    gather_s: float = 5.0
+    """How often all is asked for anew while a gang waits that was offered too little: a master that heeds no demand
+    offers what has become free, and a gang needs several at once."""
     demands_per_role: int = 9_000
     """Shapes of wants that are stated as demand in each role, the most urgent: the master takes 10,000 by default."""
 
@@ -144,6 +150,7 @@ class Scheduler:
         self._suppressed: set[Role] = set()
         self._must_revive = False
         self._has_declined = False
+        self._gather_at: float | None = None
         self._reconcile_at: float | None = None
         self._retry_kills_at: float | None = None
         self._restore(entries, now)
@@ -172,7 +179,7 @@ class Scheduler:
         return min((due for due in dues if due is not None), default=None)
 
     def _connected_dues(self) -> tuple[float | None, ...]:
-        return (self._reconcile_at, self._retry_kills_at) if self.is_connected else ()
+        return (self._reconcile_at, self._retry_kills_at, self._gather_at) if self.is_connected else ()
 
     def view(self, task_id: TaskId) -> TaskView | None:
         """Return what is known of a task that is wanted or launched."""
@@ -245,6 +252,7 @@ class Scheduler:
         self._offers.clear()
         self._must_revive = False
         self._has_declined = False
+        self._gather_at = None
         self.waiting.touched.update(self.session.framework.roles)
         self._suppressed = {role for role in self.session.framework.roles if role in self.session.suppressed}
         self._reconcile(now)
@@ -309,6 +317,10 @@ class Scheduler:
                     self._run(decision.wants, now)
                 case Stop():
                     self._stop(decision, now)
+                case AnswerInverse():
+                    reason = decision.reason[:MAX_REASON_LENGTH]
+                    answer = AnswerInverseOffer(decision.inverse_offer_id, decision.is_accepted, reason)
+                    self._turn.calls.append(answer)
                 case Put() | Delete() | WakeAt() | Answer():
                     self._turn.decide(decision)
 
@@ -365,6 +377,9 @@ class Scheduler:
             self._reconcile(now)
         if self._retry_kills_at is not None and self._retry_kills_at <= now:
             self._repeat_kills(now)
+        if self._gather_at is not None and self._gather_at <= now:
+            self._gather_at = None
+            self._must_revive = self._must_revive or self.waiting.has_gangs
 
     def _match(self, now: float) -> None:
         offers, self._offers = list(self._offers.values()), {}
@@ -379,6 +394,8 @@ class Scheduler:
             self._accept(gang, by_offer)
         used = {item.offer.offer_id for item in found.matches}
         self._decline([offer for offer in offers if offer.offer_id not in used], found.reasons)
+        if found.has_short_gang and self._gather_at is None:
+            self._gather_at = now + self._settings.gather_s
 
     def _launch(self, item: Match, now: float) -> None:
         self.waiting.take(item.want.task_id)

@@ -14,13 +14,16 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from runrig._gang import Gang
+from runrig._patience import backoff_s, is_clusters_fault, was_healthy
+from runrig._waiting import terms_of
 from runrig.constraints import Constraint
 from runrig.demand import Placement
 from runrig.errors import Conflict, InvalidInput
 from runrig.ids import MAX_ID_LENGTH, Role, TaskId, checked_id
+from runrig.offers import InverseOffer, InverseOfferReason, InverseOffersMade
 from runrig.resources import Resources, parse_cpus, parse_mib
 from runrig.tasks import (
-    CLUSTER_REASONS,
     Command,
     Container,
     HealthCheck,
@@ -28,13 +31,23 @@ from runrig.tasks import (
     Reason,
     TaskSpec,
     TaskState,
+    Terms,
+    Volume,
+    checked_terms,
 )
-from runrig.wants import Decision, PortWant, Put, Run, Stop, TaskChanged, TaskView, WakeAt, Want, Woken
-
-FIRST_BACKOFF_S = 1.0
-MOST_BACKOFF_S = 300.0
-HEALTHY_RUN_S = 60.0
-"""A run of at least this length forgets the failures before it."""
+from runrig.wants import (
+    AnswerInverse,
+    Decision,
+    PortWant,
+    Put,
+    Run,
+    Stop,
+    TaskChanged,
+    TaskView,
+    WakeAt,
+    Want,
+    Woken,
+)
 
 
 def task(
@@ -53,11 +66,18 @@ def task(
     constraints: Sequence[Constraint] = (),
     placement: Placement = Placement.ANY,
     health_checks: Sequence[HealthCheck] = (),
+    volumes: Sequence[Volume] = (),
     max_run_s: float = 0,
+    expected_duration_s: float = 0,
     kill_grace_s: float | None = None,
+    priority: int = 0,
+    reservation: str = "",
     role: str | None = None,
 ) -> Want:
     """Describe a task: a shell command or `argv`, in a container if there is an `image`. Raises InvalidInput.
+
+    A `priority` above 0 goes before others, and may take their place. `expected_duration_s` is a promise that can find
+    it a place earlier. It runs in the `reservation` that is named, or in any that its role is offered.
 
     Example:
         >>> task("echo hello", cpus=0.5, mem="64M").spec.resources
@@ -72,8 +92,20 @@ def task(
         kill_grace_ms=None if kill_grace_s is None else int(kill_grace_s * 1000),
         max_run_ms=int(max_run_s * 1000),
         health_checks=tuple(health_checks),
+        volumes=tuple(volumes),
+        terms=Terms(reservation_id=reservation),
     )
-    return Want(spec, wanted, tuple(constraints), role=Role(role) if role else None, placement=placement)
+    want = Want(
+        spec,
+        wanted,
+        tuple(constraints),
+        role=Role(role) if role else None,
+        placement=placement,
+        priority=priority,
+        expected_duration_ms=int(expected_duration_s * 1000),
+    )
+    checked_terms("task", terms_of(want))
+    return want
 
 
 @dataclass(slots=True)
@@ -108,12 +140,17 @@ class _Goal:
 
 
 class Wants:
-    """A set of tasks that should run, said by name."""
+    """A set of tasks that should run, said by name.
+
+    Where the master asks for resources back, to drain an agent or for who is more urgent, the tasks there are stopped
+    and started elsewhere.
+    """
 
     def __init__(self, on_change: Callable[[TaskView], None] | None = None) -> None:
         """`on_change` is told each task whose state or health changed."""
         self._on_change = on_change
         self._goals: dict[str, _Goal] = {}
+        self._gangs: dict[str, Gang] = {}
         self._tasks: dict[TaskId, tuple[_Goal, int]] = {}
         self._is_restored = False
 
@@ -125,30 +162,44 @@ class Wants:
 
     def once(self, name: str, want: Want, retries: int = 0) -> None:
         """Run a task once: to success, or until it has failed `retries` + 1 times by its own fault."""
-        if not 0 <= retries <= 1000:
-            raise InvalidInput("retries", retries, "0 to 1000")
-        self._add(_Goal(name, 1, want, is_kept=False, retries=retries))
+        self._add(_Goal(name, 1, want, is_kept=False, retries=_checked_retries(retries)))
+
+    def gang(self, name: str, count: int, want: Want, retries: int = 0) -> None:
+        """Run `count` of a task once, started all together or not at all, to the success of each.
+
+        One that fails stops the others, and all are tried again: that is one retry. $RUNRIG_GANG_INDEX tells each which
+        of them it is, from 0, and $RUNRIG_GANG_SIZE how many there are.
+        """
+        if not 1 <= count <= 10_000:
+            raise InvalidInput("count", count, "1 to 10000")
+        self._check_name(name)
+        self._gangs[name] = Gang(name, count, want, _checked_retries(retries))
 
     @property
     def is_done(self) -> bool:
         """Say whether all that was to run once has ended."""
-        return all(slot.is_over for goal in self._goals.values() for slot in goal.slots.values() if not goal.is_kept)
+        slots = (slot for goal in self._goals.values() if not goal.is_kept for slot in goal.slots.values())
+        return all(slot.is_over for slot in slots) and all(gang.is_over for gang in self._gangs.values())
 
     @property
     def failed(self) -> list[str]:
         """Return the names of what was to run once and has failed for good."""
-        return [goal.name for goal in self._goals.values() if any(slot.has_failed for slot in goal.slots.values())]
+        goals = [goal.name for goal in self._goals.values() if any(slot.has_failed for slot in goal.slots.values())]
+        return [*goals, *(gang.name for gang in self._gangs.values() if gang.has_failed)]
 
     def _add(self, goal: _Goal) -> None:
-        checked_id("name", goal.name)
-        if len(goal.name) > MAX_ID_LENGTH - 32:
-            raise InvalidInput("name", goal.name, f"at most {MAX_ID_LENGTH - 32} characters")
-        if self._is_restored:
-            raise Conflict("say what should run before the framework starts")
-        if goal.name in self._goals:
-            raise InvalidInput("name", goal.name, "each name once")
+        self._check_name(goal.name)
         goal.slots = {index: _Slot() for index in range(goal.count)}
         self._goals[goal.name] = goal
+
+    def _check_name(self, name: str) -> None:
+        checked_id("name", name)
+        if len(name) > MAX_ID_LENGTH - 32:
+            raise InvalidInput("name", name, f"at most {MAX_ID_LENGTH - 32} characters")
+        if self._is_restored:
+            raise Conflict("say what should run before the framework starts")
+        if name in self._goals or name in self._gangs:
+            raise InvalidInput("name", name, "each name once")
 
     # Logic
 
@@ -162,6 +213,8 @@ class Wants:
                 if stored is not None:
                     goal.slots[index] = _Slot.parse(stored)
                 decisions.extend(self._start(goal, index, now))
+        for gang in self._gangs.values():
+            decisions.extend(gang.restore(entries, tasks, now))
         return decisions
 
     def handle(self, event: object, now: float) -> list[Decision]:
@@ -170,17 +223,32 @@ class Wants:
             case TaskChanged():
                 if self._on_change is not None:
                     self._on_change(event.task)
-                return self._changed(event.task, now)
+                gang = self._gangs.get(event.task.task_id.rsplit(".", 2)[0])
+                return gang.changed(event.task, now) if gang is not None else self._changed(event.task, now)
             case Woken():
-                return [
-                    decision
-                    for goal in self._goals.values()
-                    for index, slot in goal.slots.items()
-                    if slot.not_before > 0  # one that waits on asks to be woken again
-                    for decision in self._start(goal, index, now)
-                ]
+                return self._woken(now)
+            case InverseOffersMade():
+                return [each for offer in event.inverse_offers for each in self._give_back(offer, now)]
             case _:
                 return []
+
+    def _woken(self, now: float) -> list[Decision]:
+        decisions: list[Decision] = []
+        for goal in self._goals.values():
+            for index, slot in goal.slots.items():
+                if slot.not_before > 0:  # one that waits on asks to be woken again
+                    decisions.extend(self._start(goal, index, now))
+        for gang in self._gangs.values():
+            decisions.extend(gang.start(now))
+        return decisions
+
+    def _give_back(self, offer: InverseOffer, now: float) -> list[Decision]:
+        if offer.reason is InverseOfferReason.MAINTENANCE:
+            return []
+        decisions: list[Decision] = [Stop(task_id) for task_id in offer.task_ids if task_id in self._tasks]
+        for gang in self._gangs.values():
+            decisions.extend(gang.give_back(offer.task_ids, now))
+        return [*decisions, AnswerInverse(offer.inverse_offer_id, is_accepted=True, reason="they are being stopped")]
 
     def _start(self, goal: _Goal, index: int, now: float) -> list[Decision]:
         slot = goal.slots[index]
@@ -219,13 +287,15 @@ class Wants:
         if not goal.is_kept and view.state is TaskState.TASK_FINISHED:
             slot.is_over = True
             return
-        if view.launched_at and now - view.launched_at >= HEALTHY_RUN_S:
-            slot.failures = slot.mishaps = 0
-        is_clusters_fault = view.status.reason in CLUSTER_REASONS or view.state is TaskState.TASK_UNREACHABLE
-        if is_clusters_fault:
+        if was_healthy(view, now):
+            slot.mishaps = 0
+            slot.failures = 0 if goal.is_kept else slot.failures
+        if view.is_stopping and view.state is not TaskState.TASK_UNREACHABLE:
+            return  # it was given back: nothing else stops the current run of a slot
+        if is_clusters_fault(view):
             slot.mishaps += 1
             if slot.mishaps > 1:  # the first is cured by another agent, mostly
-                slot.not_before = now + _backoff_s(slot.mishaps - 1)
+                slot.not_before = now + backoff_s(slot.mishaps - 1)
             return
         slot.mishaps = 0
         slot.failures += 1
@@ -233,9 +303,10 @@ class Wants:
         if not goal.is_kept and (hopeless or slot.failures > goal.retries):
             slot.is_over = slot.has_failed = True
             return
-        slot.not_before = now + _backoff_s(slot.failures)
+        slot.not_before = now + backoff_s(slot.failures)
 
 
-def _backoff_s(times: int) -> float:
-    """Return the wait after so many ends in a row, in seconds."""
-    return min(FIRST_BACKOFF_S * 2.0 ** min(times - 1, 20), MOST_BACKOFF_S)
+def _checked_retries(retries: int) -> int:
+    if not 0 <= retries <= 1000:
+        raise InvalidInput("retries", retries, "0 to 1000")
+    return retries

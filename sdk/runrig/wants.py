@@ -83,7 +83,8 @@ class TaskView:
     is_stopping: bool = False
 
 
-# What a logic is told. Beside these it is told whatever its own edges tell it: any object.
+# What a logic is told. Beside these it is told some of the master's news as they come (`runrig.offers`: CallRefused,
+# OperationsDone, InverseOffersMade, InverseOffersEnded), and whatever its own edges tell it: any object.
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +168,16 @@ class Answer:
     value: object
 
 
-Decision = Run | Stop | Put | Delete | WakeAt | Answer
+@dataclass(frozen=True, slots=True)
+class AnswerInverse:
+    """Say what is meant to be done about an inverse offer, for people who ask; its deadline stands whatever is said."""
+
+    inverse_offer_id: str
+    is_accepted: bool
+    reason: str = ""
+
+
+Decision = Run | Stop | Put | Delete | WakeAt | Answer | AnswerInverse
 
 
 class Logic(Protocol):

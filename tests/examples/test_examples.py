@@ -19,6 +19,13 @@ def test_run_once_runs_each_command_to_its_end(master: str) -> None:
     assert done.endswith("failed: none\n")
 
 
+def test_gang_runs_all_four_of_one_run_to_their_end(master: str) -> None:
+    done = run("gang.py", master)
+
+    assert sorted(re.findall(r"(train\.\d\.\d) TASK_FINISHED", done)) == [f"train.0.{index}" for index in range(4)]
+    assert done.endswith("failed: none\n")
+
+
 def test_raw_offers_runs_one_task_on_each_agent(master: str) -> None:
     done = run("raw_offers.py", master)
 

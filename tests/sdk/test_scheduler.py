@@ -10,9 +10,13 @@ from runrig.ids import AgentId, FrameworkId, OfferId, Role, TaskId
 from runrig.offers import (
     Accept,
     Acknowledge,
+    AnswerInverseOffer,
     Call,
     Decline,
     FrameworkInfo,
+    InverseOffer,
+    InverseOfferReason,
+    InverseOffersMade,
     Kill,
     News,
     Offer,
@@ -29,7 +33,7 @@ from runrig.resources import Resources
 from runrig.scheduler import TASK_PREFIX, Scheduler, SchedulerCommand, Told, TurnEnded
 from runrig.session import EnvelopeCame, Started, StreamClosed, StreamOpened, Transmit
 from runrig.tasks import Command, Reason, StatusUpdate, TaskSpec, TaskState
-from runrig.wants import Answer, Decision, Put, Run, Stop, TaskChanged, TaskView, Want
+from runrig.wants import Answer, AnswerInverse, Decision, Put, Run, Stop, TaskChanged, TaskView, Want
 
 INFO = FrameworkInfo("f", (Role("default"),), FrameworkId("f-1"))
 
@@ -41,6 +45,7 @@ class Recorder:
         self.first = list(first)
         self.news: list[TaskView] = []
         self.reply: list[Decision] = []
+        self.answers: dict[type[object], list[Decision]] = {}
 
     def restore(self, entries: Mapping[str, bytes], tasks: Mapping[TaskId, TaskView], now: float) -> list[Decision]:
         return self.first
@@ -49,7 +54,7 @@ class Recorder:
         if isinstance(event, TaskChanged):
             self.news.append(event.task)
             return self.reply
-        return list(event) if isinstance(event, list) else []
+        return list(event) if isinstance(event, list) else self.answers.get(type(event), [])
 
 
 def test_the_intent_is_durable_before_the_accept_is_sent() -> None:
@@ -214,6 +219,55 @@ def test_offers_of_a_lost_session_are_not_used_by_the_next() -> None:
 
     assert calls(scheduler.handle(TurnEnded(), 1.0)) == []
     assert TaskId("t1") in scheduler.waiting
+
+
+def test_a_gang_is_accepted_at_once_and_by_itself() -> None:
+    gang = tuple(replace(want(f"g{number}"), gang="g") for number in (1, 2))
+    scheduler = connected(Recorder(Run((*gang, want("single")))))
+    set_of_two = [
+        replace(offer(f"o{number}"), gang_id="g", resources=Resources.parse("cpus:1;mem:32M")) for number in (1, 2)
+    ]
+
+    commands = turn(scheduler, OffersMade((*set_of_two, offer("o3"))))
+
+    first, second = [call for call in calls(commands) if isinstance(call, Accept)]
+    assert (first.atomic, [group.offer_ids for group in first.groups]) == (True, [("o1",), ("o2",)])
+    assert (second.atomic, [group.offer_ids for group in second.groups]) == (False, [("o3",)])
+    [persist] = [command for command in commands if isinstance(command, Persist)]
+    assert len(persist.puts) == 3
+
+
+def test_a_set_of_offers_that_does_not_hold_its_gang_is_declined_whole_with_the_reason() -> None:
+    gang = tuple(replace(want(f"g{number}"), gang="g") for number in (1, 2))
+    scheduler = connected(Recorder(Run(gang)))
+    short = replace(offer("o1"), gang_id="g", resources=Resources.parse("cpus:1;mem:32M"))
+
+    commands = turn(scheduler, OffersMade((short,)))
+
+    [decline] = [call for call in calls(commands) if isinstance(call, Decline)]
+    assert (decline.offer_ids, decline.filter.reason) == (("o1",), "1 of 2 of gang g fit")
+    assert len(scheduler.waiting) == 2
+
+
+def test_a_gang_that_was_offered_too_little_has_all_offered_again_after_a_while() -> None:
+    gang = tuple(replace(want(f"g{number}", cpus=3000), gang="g") for number in (1, 2))
+    scheduler = connected(Recorder(Run(gang)))
+    turn(scheduler, OffersMade((offer("o1"),)))
+    assert scheduler.next_deadline() == 6.0
+
+    assert calls(scheduler.handle(TurnEnded(), 5.9)) == []
+    assert calls(scheduler.handle(TurnEnded(), 6.0)) == [Revive((Role("default"),))]
+
+
+def test_news_of_inverse_offers_is_told_and_what_is_meant_to_be_done_is_answered() -> None:
+    asked = InverseOffersMade(
+        (InverseOffer("i1", InverseOfferReason.DRAIN, AgentId("a1"), "h1", (TaskId("t1"),), Resources(cpu_millis=1)),)
+    )
+    logic = Recorder()
+    scheduler = connected(logic)
+    logic.answers[InverseOffersMade] = [AnswerInverse("i1", is_accepted=False, reason="x" * 300)]
+
+    assert calls(turn(scheduler, asked)) == [AnswerInverseOffer("i1", is_accepted=False, reason="x" * 255)]
 
 
 def want(task_id: str, cpus: int = 1000) -> Want:

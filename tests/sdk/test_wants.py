@@ -3,9 +3,21 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
+
+import pytest
 
 from runrig import Constraint, Operator, TaskView, Wants, task
-from runrig.offers import LaunchableTask
+from runrig.ids import AgentId, TaskId
+from runrig.offers import (
+    AnswerInverseOffer,
+    Call,
+    InverseOffer,
+    InverseOfferReason,
+    InverseOffersMade,
+    LaunchableTask,
+)
+from runrig.resources import Resources
 from runrig.tasks import Reason, TaskState
 from runrig.testing import Behaviour, Cluster, failing, finishing
 
@@ -154,7 +166,58 @@ def test_a_week_passes_quickly() -> None:
     assert 3 * 24 * 7 - 30 <= len(cluster.starts) <= 3 * 24 * 7 + 3
 
 
+def test_a_run_that_was_long_uses_up_a_retry_like_any_other() -> None:
+    cluster = Cluster()
+    cluster.agents(1, script=failing(300))
+    wants = Wants()
+    wants.once("doomed", task("false"), retries=1)
+    cluster.run("batch", wants)
+
+    cluster.advance("1h")
+
+    assert (wants.failed, len(cluster.starts)) == (["doomed"], 2)
+
+
+@pytest.mark.parametrize("reason", [InverseOfferReason.DRAIN, InverseOfferReason.PREEMPTION])
+def test_what_is_asked_back_is_stopped_and_started_again_at_once_without_charge(reason: InverseOfferReason) -> None:
+    cluster = Cluster()
+    cluster.agents(2)
+    wants = kept(1)
+    wants.once("job", task("true", cpus=1), retries=0)
+    framework = cluster.run("web", wants)
+    cluster.until(lambda: framework.count() == 2)
+    said: list[Call] = []
+    framework.said.append(said.append)
+
+    for _ in range(3):
+        framework.tell(asked_back(reason, framework.tasks))
+        cluster.advance("0.5s")
+
+    assert framework.count() == 2
+    assert len(cluster.starts) == 2 + 3 * 2
+    assert wants.failed == []
+    answers = [call for call in said if isinstance(call, AnswerInverseOffer)]
+    assert [(answer.inverse_offer_id, answer.is_accepted) for answer in answers] == [("i1", True)] * 3
+
+
+def test_planned_maintenance_stops_nothing() -> None:
+    cluster = Cluster()
+    cluster.agents(2)
+    web = cluster.run("web", kept(2))
+    cluster.until(lambda: web.count() == 2)
+
+    web.tell(asked_back(InverseOfferReason.MAINTENANCE, web.tasks))
+    cluster.advance("60s")
+
+    assert len(cluster.starts) == 2
+
+
 def kept(count: int) -> Wants:
     wants = Wants()
     wants.keep("web", count, task("serve", cpus=1, mem="64M"))
     return wants
+
+
+def asked_back(reason: InverseOfferReason, task_ids: Iterable[TaskId]) -> InverseOffersMade:
+    offer = InverseOffer("i1", reason, AgentId("agent-1"), "agent-1", tuple(task_ids), Resources(cpu_millis=1000))
+    return InverseOffersMade((offer,))
