@@ -12,7 +12,7 @@ import uuid
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, TypeVar
 
-from runrig.v1 import agent_pb2, operator_pb2, operator_pb2_grpc, scheduler_pb2, tasks_pb2
+from runrig.v1 import agent_pb2, operator_pb2, operator_pb2_grpc, resources_pb2, scheduler_pb2, tasks_pb2
 from tests.conformance.ends import End, PlayedAgent, PlayedScheduler
 from tests.conformance.lines import Driver, Refused
 from tests.conformance.messages import resources
@@ -125,6 +125,19 @@ class Cluster:
     async def mark_gone(self, agent: PlayedAgent) -> None:
         """Say that an agent never comes back."""
         await self.ask(self.operator.MarkAgentGone(operator_pb2.MarkAgentGoneRequest(agent_id=agent.id)))
+
+    async def drain(self, agent: PlayedAgent, **fields: Any) -> None:
+        """Empty an agent."""
+        await self.ask(self.operator.DrainAgent(operator_pb2.DrainAgentRequest(agent_id=agent.id, **fields)))
+
+    async def reactivate(self, agent: PlayedAgent) -> None:
+        """Have an agent's offers resumed."""
+        await self.ask(self.operator.ReactivateAgent(operator_pb2.ReactivateAgentRequest(agent_id=agent.id)))
+
+    async def plan_absence(self, away: resources_pb2.Unavailability | None, *agents: PlayedAgent) -> None:
+        """Say when agents will be away; None: they will not."""
+        request = operator_pb2.SetUnavailabilityRequest(agent_ids=[agent.id for agent in agents], unavailability=away)
+        await self.ask(self.operator.SetUnavailability(request))
 
     async def weigh(self, role: str, weight_millis: int) -> None:
         """Set the weight of a role."""

@@ -26,7 +26,7 @@ class Line:
         self.kind = kind
         self.number = 0
         self.inbox: list[Item] = []
-        """What has come and was not taken yet, in order; offers and updates one by one."""
+        """What has come and was not taken yet, in order; offers, inverse offers and updates one by one."""
         self.epochs: list[int] = []
         self.numbers: list[int] = []
         self.end: str | None = None
@@ -82,6 +82,8 @@ def _split(kind: str, message: Any) -> list[Item]:
         return [("offer", offer) for offer in message.offers]
     if kind == "updates":
         return [("update", update) for update in message.updates]
+    if kind == "inverse_offers":
+        return [("inverse_offer", inverse) for inverse in message.inverse_offers]
     return [(kind, message)]
 
 

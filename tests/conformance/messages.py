@@ -94,6 +94,15 @@ def acknowledge(task_id: str, agent_id: str, number: int) -> scheduler_pb2.Sched
     return scheduler_pb2.SchedulerCall(acknowledge=scheduler_pb2.Acknowledge(acknowledgements=[receipt]))
 
 
+def answer_inverse_offer(inverse_offer_id: str, is_accepted: bool, reason: str = "") -> scheduler_pb2.SchedulerCall:
+    """Build the answer to an inverse offer."""
+    return scheduler_pb2.SchedulerCall(
+        answer_inverse_offer=scheduler_pb2.AnswerInverseOffer(
+            inverse_offer_id=inverse_offer_id, is_accepted=is_accepted, reason=reason
+        )
+    )
+
+
 def teardown() -> scheduler_pb2.SchedulerCall:
     """Build a Teardown."""
     return scheduler_pb2.SchedulerCall(teardown=scheduler_pb2.Teardown())
