@@ -6,7 +6,7 @@ from runrig.resources import Resources
 
 
 class Holding:
-    """A running sum of resources in the dimensions that fairness counts: cpu, memory, disk, gpus."""
+    """A running sum of resources; fairness counts cpu, memory and disk: gpus are scarce, and kept for who asks."""
 
     __slots__ = ("cpu_millis", "disk_mib", "gpus", "mem_mib")
 
@@ -31,17 +31,28 @@ class Holding:
         self.gpus -= resources.gpus
         assert min(self.cpu_millis, self.mem_mib, self.disk_mib, self.gpus) >= 0
 
+    @property
+    def is_empty(self) -> bool:
+        """Say whether nothing is held."""
+        return not (self.cpu_millis or self.mem_mib or self.disk_mib or self.gpus)
+
     def dominant_share(self, total: Holding, weight_millis: int = 1000) -> float:
-        """Return the largest fraction held of any dimension of `total`, divided by the weight.
+        """Return the largest fraction held of a dimension of `total`, divided by the weight.
 
         Rounded once, from whole numbers: of shares that are equal the floats are equal, so that ties are ties.
         """
-        return max(
-            self.cpu_millis * 1000 / (total.cpu_millis * weight_millis) if total.cpu_millis else 0.0,
-            self.mem_mib * 1000 / (total.mem_mib * weight_millis) if total.mem_mib else 0.0,
-            self.disk_mib * 1000 / (total.disk_mib * weight_millis) if total.disk_mib else 0.0,
-            self.gpus * 1000 / (total.gpus * weight_millis) if total.gpus else 0.0,
-        )
+        share = 0.0
+        if total.cpu_millis:
+            share = self.cpu_millis * 1000 / (total.cpu_millis * weight_millis)
+        if total.mem_mib:
+            mem = self.mem_mib * 1000 / (total.mem_mib * weight_millis)
+            if mem > share:
+                share = mem
+        if total.disk_mib:
+            disk = self.disk_mib * 1000 / (total.disk_mib * weight_millis)
+            if disk > share:
+                share = disk
+        return share
 
     def as_resources(self) -> Resources:
         """Return the sum as plain data."""

@@ -1,0 +1,235 @@
+"""Pools: what an agent has for one purpose, and who may see which of them.
+
+An agent has one pool of what is not reserved and one for each reservation. Of every pool: total = used + offered + free.
+Each pool has a bit, so that a set of pools is one whole number: what is free somewhere, what meets a constraint, what a
+client has refused. A pass over ten thousand pools is then a few operations on such numbers.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import Counter
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from runrig.constraints import Constraint, unmet
+from runrig.ids import OfferId, Role
+from runrig.reservations import Reservation
+from runrig.resources import NOTHING, Resources
+from runrig.tasks import RuntimeKind
+
+if TYPE_CHECKING:
+    from runrig_master.core.claims import Claim
+    from runrig_master.core.filters import Refused
+    from runrig_master.core.state import Agent, OutstandingOffer
+
+MOST_CONSTRAINTS = 1024
+"""Constraints of which it is remembered which pools meet them; above it the memory starts anew."""
+
+Bits = int
+"""A set of pools."""
+
+
+class Pool:
+    """What an agent has that is not reserved, or one reservation of it."""
+
+    __slots__ = (
+        "agent",
+        "bit",
+        "claims",
+        "free",
+        "is_overcommitted",
+        "offers",
+        "optimistic",
+        "refused",
+        "reservation",
+        "slot",
+        "total",
+        "used",
+    )
+
+    def __init__(self, agent: Agent, slot: int, total: Resources, reservation: Reservation | None = None) -> None:
+        self.agent = agent
+        self.slot = slot
+        self.bit: Bits = 1 << slot
+        self.reservation = reservation
+        self.total = total
+        self.used = NOTHING
+        self.free = total
+        self.is_overcommitted = False
+        """Its tasks use more than it has: the agent has shrunk, or two of them name one port."""
+        self.offers: dict[OfferId, OutstandingOffer] = {}
+        self.optimistic: dict[OfferId, OutstandingOffer] = {}
+        """Offers of what is free that take nothing from it until they are accepted."""
+        self.refused: dict[Resources, Refused] = {}
+        """What clients do not want to be offered of it for a while."""
+        self.claims: list[Claim] = []
+        """What of it is kept for demand that waits."""
+
+    @property
+    def reservation_id(self) -> str:
+        """Return its reservation's id; empty: what is not reserved."""
+        return self.reservation.reservation_id if self.reservation is not None else ""
+
+    @property
+    def offered(self) -> Resources:
+        """Return what stands in its offers."""
+        total = NOTHING
+        for offer in self.offers.values():
+            total = total + offer.resources
+        return total
+
+
+class Pools:
+    """All pools of the cluster by their slots, and the sets of them that allocation asks for."""
+
+    def __init__(self) -> None:
+        self._by_slot: list[Pool | None] = []
+        self._vacant: list[int] = []
+        self.version = 0
+        """Grows when pools come, go or change their nature: what was concluded from the sets is void."""
+        self.offerable: Bits = 0
+        """Of agents that may be offered now."""
+        self.worth: Bits = 0
+        """With something free on which a task could run."""
+        self.unreserved: Bits = 0
+        self.reserved: dict[Role, Bits] = {}
+        self._runtimes: dict[RuntimeKind, Bits] = {}
+        self._constraints: dict[Constraint, Bits] = {}
+        self.known: dict[str, Counter[str]] = {}
+        """By attribute: its values on agents, with their number."""
+
+    def __len__(self) -> int:
+        """Return how many there are."""
+        return len(self._by_slot) - len(self._vacant)
+
+    def __getitem__(self, slot: int) -> Pool:
+        """Return the pool of a slot."""
+        pool = self._by_slot[slot]
+        assert pool is not None
+        return pool
+
+    @property
+    def all(self) -> Bits:
+        """Return the set of all."""
+        return (1 << len(self._by_slot)) - 1
+
+    def within(self, bits: Bits) -> Iterator[Pool]:
+        """Yield the pools of a set, in the order of their slots."""
+        by_slot = self._by_slot
+        while bits:
+            lowest = bits & -bits
+            bits ^= lowest
+            pool = by_slot[lowest.bit_length() - 1]
+            if pool is not None:
+                yield pool
+
+    def add(self, agent: Agent, total: Resources, reservation: Reservation | None = None) -> Pool:
+        """Make a pool in the lowest vacant slot."""
+        if self._vacant:
+            slot = heapq.heappop(self._vacant)
+        else:
+            slot = len(self._by_slot)
+            self._by_slot.append(None)
+        pool = self._by_slot[slot] = Pool(agent, slot, total, reservation)
+        self.version += 1
+        self._enter(pool)
+        return pool
+
+    def remove(self, pool: Pool) -> None:
+        """Take a pool away; it has no offers any more."""
+        assert not pool.offers and not pool.optimistic
+        self._leave(pool)
+        self._by_slot[pool.slot] = None
+        heapq.heappush(self._vacant, pool.slot)
+        self.version += 1
+
+    def reshape(self, pool: Pool) -> None:
+        """Learn that the agent's attributes or runtimes, or the pool's reservation, have changed."""
+        self._leave(pool)
+        self._enter(pool)
+        self.version += 1
+
+    def _enter(self, pool: Pool) -> None:
+        bit = pool.bit
+        if pool.reservation is None:
+            self.unreserved |= bit
+        else:
+            role = pool.reservation.role
+            self.reserved[role] = self.reserved.get(role, 0) | bit
+        for kind in pool.agent.info.runtimes:
+            self._runtimes[kind] = self._runtimes.get(kind, 0) | bit
+        for constraint in self._constraints:
+            if meets(pool.agent, constraint):
+                self._constraints[constraint] |= bit
+        self.worth_changed(pool)
+
+    def _leave(self, pool: Pool) -> None:
+        others = ~pool.bit
+        self.offerable &= others
+        self.worth &= others
+        self.unreserved &= others
+        for sets in (self._runtimes, self._constraints):
+            for key in sets:
+                sets[key] &= others  # type: ignore[index]
+        for role, bits in list(self.reserved.items()):
+            if bits & pool.bit:
+                self.reserved[role] = bits & others
+                if not self.reserved[role]:
+                    del self.reserved[role]
+
+    def worth_changed(self, pool: Pool) -> None:
+        """Learn that what is free of a pool has changed."""
+        if is_worth_offering(pool.free):
+            self.worth |= pool.bit
+        else:
+            self.worth &= ~pool.bit
+
+    def set_offerable(self, pool: Pool, is_offerable: bool) -> None:
+        """Learn whether a pool may be offered now."""
+        if is_offerable:
+            self.offerable |= pool.bit
+        else:
+            self.offerable &= ~pool.bit
+
+    def running(self, kind: RuntimeKind) -> Bits:
+        """Return the pools of agents that have a runtime; ANY: all."""
+        return self.all if kind is RuntimeKind.ANY else self._runtimes.get(kind, 0)
+
+    def meeting(self, constraint: Constraint) -> Bits:
+        """Return the pools of agents whose attributes meet a constraint that looks at nothing else."""
+        bits = self._constraints.get(constraint)
+        if bits is None:
+            if len(self._constraints) >= MOST_CONSTRAINTS:
+                self._constraints.clear()
+            bits = 0
+            for pool in self.within(self.all):
+                if meets(pool.agent, constraint):
+                    bits |= pool.bit
+            self._constraints[constraint] = bits
+        return bits
+
+    def see(self, agent: Agent) -> None:
+        """Count an agent's attributes among the known ones."""
+        for name, value in agent.attributes:
+            self.known.setdefault(name, Counter())[value] += 1
+
+    def unsee(self, agent: Agent) -> None:
+        """Count them out."""
+        for name, value in agent.attributes:
+            values = self.known[name]
+            values[value] -= 1
+            if not values[value]:
+                del values[value]
+            if not values:
+                del self.known[name]
+
+
+def meets(agent: Agent, constraint: Constraint) -> bool:
+    """Say whether an agent's attributes meet a constraint that does not count tasks."""
+    return unmet((constraint,), agent, {}, {}) is None
+
+
+def is_worth_offering(free: Resources) -> bool:
+    """Say whether a task could run on it: ports and disk alone run nothing."""
+    return bool(free.cpu_millis or free.mem_mib or free.gpus or free.custom)

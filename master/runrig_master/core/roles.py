@@ -1,0 +1,229 @@
+"""The tree of roles: who stands above whom, what each holds with all below it, and who is served first.
+
+`eng/ads` is a child of `eng`. At every level members are ordered by dominant share divided by weight, then by name. A role's own
+frameworks stand beside its children as one member, called `.`, of weight 1.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, insort
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from runrig.ids import Role
+from runrig_master.core.quotas import Quota
+from runrig_master.core.resources import Holding
+
+if TYPE_CHECKING:
+    from runrig_master.core.clients import Client
+
+DEFAULT_WEIGHT_MILLIS = 1000
+OWN_FRAMEWORKS = "."
+
+
+class Order:
+    """Members sorted by share, the poorest first; members whose share has changed are put right when it is read."""
+
+    __slots__ = ("_entries", "_keys", "_moved")
+
+    def __init__(self) -> None:
+        self._entries: list[Entry] = []
+        self._keys: dict[Member, float | None] = {}
+        self._moved: dict[Member, None] = {}
+
+    def __len__(self) -> int:
+        """Return how many members it has."""
+        return len(self._keys)
+
+    def add(self, member: Member) -> None:
+        """Take a member in."""
+        self._keys[member] = None
+        self._moved[member] = None
+
+    def remove(self, member: Member) -> None:
+        """Take a member out."""
+        share = self._keys.pop(member)
+        self._moved.pop(member, None)
+        if share is not None:
+            del self._entries[bisect_left(self._entries, (share, member.name))]  # type: ignore[arg-type]
+
+    def move(self, member: Member) -> None:
+        """Learn that a member's share has changed."""
+        self._moved[member] = None
+
+    def members(self) -> Iterator[Member]:
+        """Yield the members, in no order."""
+        yield from self._keys
+
+    def entries(self, total: Holding) -> list[Entry]:
+        """Return share, name and member of all, the poorest first; not to be changed."""
+        if self._moved:
+            if len(self._moved) * 8 > len(self._keys):
+                self._sort_anew(total)
+            else:
+                self._put_right(total)
+        return self._entries
+
+    def all_moved(self) -> None:
+        """Learn that the total has changed, of which shares are fractions."""
+        self._moved = dict.fromkeys(self._keys)
+
+    def _sort_anew(self, total: Holding) -> None:
+        self._entries = sorted((member.share(total), member.name, member) for member in self._keys)
+        self._keys = {member: share for share, _, member in self._entries}
+        self._moved.clear()
+
+    def _put_right(self, total: Holding) -> None:
+        entries, keys = self._entries, self._keys
+        for member in self._moved:
+            before, share = keys[member], member.share(total)
+            if share == before:
+                continue
+            if before is not None:
+                del entries[bisect_left(entries, (before, member.name))]  # type: ignore[arg-type]
+            insort(entries, (share, member.name, member))
+            keys[member] = share
+        self._moved.clear()
+
+
+class OwnFrameworks:
+    """The frameworks of one role itself, as one member beside the roles below it."""
+
+    __slots__ = ("holding", "node", "order")
+
+    name = OWN_FRAMEWORKS
+
+    def __init__(self, node: RoleNode) -> None:
+        self.node = node
+        self.holding = Holding()
+        self.order = Order()
+
+    def share(self, total: Holding) -> float:
+        """Return the dominant share of what they hold."""
+        return self.holding.dominant_share(total)
+
+
+class RoleNode:
+    """A role with all below it."""
+
+    __slots__ = (
+        "children",
+        "guarantee",
+        "holding",
+        "is_optimistic",
+        "limit",
+        "name",
+        "order",
+        "own",
+        "parent",
+        "role",
+        "weight_millis",
+    )
+
+    def __init__(self, role: Role, name: str, parent: RoleNode | None) -> None:
+        self.role = role
+        self.name = name
+        self.parent = parent
+        self.children: dict[str, RoleNode] = {}
+        self.own = OwnFrameworks(self)
+        self.holding = Holding()
+        self.order = Order()
+        """Its children and its own frameworks."""
+        self.order.add(self.own)
+        self.weight_millis = DEFAULT_WEIGHT_MILLIS
+        self.limit: Quota | None = None
+        self.guarantee: Quota | None = None
+        self.is_optimistic = False
+
+    def share(self, total: Holding) -> float:
+        """Return the dominant share of what it holds, divided by its weight."""
+        return self.holding.dominant_share(total, self.weight_millis)
+
+    @property
+    def clients(self) -> int:
+        """Return how many frameworks have this very role."""
+        return len(self.own.order)
+
+    @property
+    def is_needed(self) -> bool:
+        """Say whether anything is known of the role beside its name."""
+        return bool(
+            self.children
+            or self.clients
+            or not self.holding.is_empty
+            or self.limit
+            or self.guarantee
+            or self.is_optimistic
+            or self.weight_millis != DEFAULT_WEIGHT_MILLIS
+        )
+
+
+Member = RoleNode | OwnFrameworks | "Client"
+Entry = tuple[float, str, Member]
+
+
+class RoleTree:
+    """All roles that anything is known of, below a root without a name."""
+
+    def __init__(self) -> None:
+        self.root = RoleNode(Role(""), "", None)
+        self.total = Holding()
+        """What all agents that count have together."""
+        self._nodes: dict[Role, RoleNode] = {}
+        self._is_total_new = False
+
+    def __iter__(self) -> Iterator[RoleNode]:
+        """Yield every role, by name."""
+        for role in sorted(self._nodes):
+            yield self._nodes[role]
+
+    def get(self, role: Role) -> RoleNode | None:
+        """Return a role if anything is known of it."""
+        return self._nodes.get(role)
+
+    def node(self, role: Role) -> RoleNode:
+        """Return a role, made if need be."""
+        node = self._nodes.get(role)
+        if node is None:
+            above, _, name = role.rpartition("/")
+            parent = self.node(Role(above)) if above else self.root
+            node = self._nodes[role] = parent.children[name] = RoleNode(role, name, parent)
+            parent.order.add(node)
+        return node
+
+    def prune(self, node: RoleNode) -> None:
+        """Forget a role of which nothing is known any more, and those above it likewise."""
+        while node.parent is not None and not node.is_needed:
+            del self._nodes[node.role]
+            del node.parent.children[node.name]
+            node.parent.order.remove(node)
+            node = node.parent
+
+    def path(self, node: RoleNode) -> Iterator[RoleNode]:
+        """Yield a role and those above it, without the root."""
+        while node.parent is not None:
+            yield node
+            node = node.parent
+
+    # Holdings
+
+    def grow(self, resources: Holding | None = None) -> None:
+        """Learn that the total has changed."""
+        self._is_total_new = True
+
+    def settle(self) -> None:
+        """Have all orders read their shares anew if the total has changed."""
+        if self._is_total_new:
+            self._is_total_new = False
+            for node in (self.root, *self._nodes.values()):
+                node.order.all_moved()
+                node.own.order.all_moved()
+
+    def moved(self, client: Client) -> None:
+        """Learn that a client's holding has changed, and with it those above."""
+        node = client.node
+        node.own.order.move(client)
+        node.order.move(node.own)
+        while node.parent is not None:
+            node.parent.order.move(node)
+            node = node.parent
