@@ -236,7 +236,17 @@ def test_roles_and_offers_are_listed(master: FakeMaster, runrig: Runrig) -> None
     master.roles = [pb.Role(role="eng", weight_millis=2000, frameworks=1, dominant_share_millionths=333_333)]
     master.offers = [pb.OutstandingOffer(offer_id="o1", framework_id="f1", hostname="agent-1", role="eng")]
 
-    assert runrig("roles", "ls").stdout.splitlines()[1].split("\t") == ["eng", "2", "33.3%", "1", "0", "0M"]
+    assert runrig("roles", "ls").stdout.splitlines()[1].split("\t") == [
+        "eng",
+        "2",
+        "33.3%",
+        "1",
+        "0",
+        "0M",
+        "0",
+        "-",
+        "-",
+    ]
     assert runrig("offers", "ls", "-o", "name").stdout == "o1\n"
     assert runrig("roles", "show", "eng").exit_code == 0
     assert runrig("offers", "show", "o").exit_code == 0

@@ -11,12 +11,15 @@ from runrig.cli.views import (
     AgentView,
     FrameworkView,
     OfferView,
+    ReservationView,
     RoleView,
     TaskView,
+    VolumeView,
     age,
     cpus_text,
     mem_text,
     ports_summary,
+    quota_text,
 )
 from runrig.resources import Resources, milli_text, ports_text
 
@@ -41,6 +44,10 @@ AGENTS: tuple[Column[AgentView], ...] = (
     Column("HTTP", lambda agent: agent.http_address, wide=True),
     Column("VERSION", lambda agent: agent.version, wide=True),
     Column("SINCE", lambda agent: iso(agent.since_unix_ms), wide=True),
+    Column("RESERVED", lambda agent: ",".join(each.id for each in agent.reservations), wide=True),
+    Column("VOLUMES", lambda agent: ",".join(each.id for each in agent.volumes), wide=True),
+    Column("DRAINED BY", lambda agent: iso(agent.drain_deadline_unix_ms), wide=True),
+    Column("AWAY", lambda agent: agent.away, wide=True),
 )
 
 FRAMEWORKS: tuple[Column[FrameworkView], ...] = (
@@ -50,6 +57,7 @@ FRAMEWORKS: tuple[Column[FrameworkView], ...] = (
     Column("STATE", lambda framework: framework.state, "state"),
     Column("CONNECTED", lambda framework: framework.connected),
     Column("TASKS", lambda framework: framework.tasks, "number"),
+    Column("WANTED", lambda framework: framework.tasks_wanted if framework.uses_demand else None, "number"),
     Column("OFFERS", lambda framework: framework.offers, "number"),
     Column("CPUS", lambda framework: cpus_text(framework.used), "number", wide=True),
     Column("MEM", lambda framework: mem_text(framework.used.mem_mib), "number", wide=True),
@@ -66,8 +74,50 @@ ROLES: tuple[Column[RoleView], ...] = (
     Column("FRAMEWORKS", lambda role: role.frameworks, "number"),
     Column("CPUS", lambda role: cpus_text(role.used), "number"),
     Column("MEM", lambda role: mem_text(role.used.mem_mib), "number"),
+    Column("WANTED", lambda role: role.tasks_wanted, "number"),
+    Column("LIMIT", lambda role: quota_text(role.limit)),
+    Column("GUARANTEE", lambda role: quota_text(role.guarantee)),
     Column("OFFERED CPUS", lambda role: cpus_text(role.offered), "number", wide=True),
     Column("OFFERED MEM", lambda role: mem_text(role.offered.mem_mib), "number", wide=True),
+    Column("OFFERS", lambda role: "optimistic" if role.is_optimistic else "exclusive", wide=True),
+    Column("WITH ALL BELOW", lambda role: str(role.subtree_used), wide=True),
+    Column("RESERVED", lambda role: str(role.reserved) if not role.reserved.is_empty else "", wide=True),
+)
+
+QUOTAS: tuple[Column[RoleView], ...] = (
+    Column("ROLE", lambda role: role.role, "id"),
+    Column("LIMIT", lambda role: quota_text(role.limit)),
+    Column("GUARANTEE", lambda role: quota_text(role.guarantee)),
+    Column("USED CPUS", lambda role: cpus_text(role.subtree_used), "number"),
+    Column("USED MEM", lambda role: mem_text(role.subtree_used.mem_mib), "number"),
+    Column("OFFERED CPUS", lambda role: cpus_text(role.subtree_offered), "number", wide=True),
+    Column("OFFERED MEM", lambda role: mem_text(role.subtree_offered.mem_mib), "number", wide=True),
+    Column("WANTED", lambda role: role.tasks_wanted, "number"),
+)
+
+RESERVATIONS: tuple[Column[ReservationView], ...] = (
+    Column("ID", lambda reservation: reservation.id, "id"),
+    Column("HOSTNAME", lambda reservation: reservation.hostname),
+    Column("ROLE", lambda reservation: reservation.role),
+    Column("CPUS", lambda each: _of(cpus_text, each.free, each.total), "number"),
+    Column("MEM", lambda each: _of(lambda one: mem_text(one.mem_mib), each.free, each.total), "number"),
+    Column("DISK", lambda each: _of(lambda one: mem_text(one.disk_mib), each.free, each.total), "number"),
+    Column("VOLUMES", lambda each: len(each.volumes), "number"),
+    Column("AGENT", lambda reservation: reservation.agent_id, "id", wide=True),
+    Column("RESOURCES", lambda reservation: str(reservation.total), wide=True),
+    Column("LABELS", lambda reservation: _pairs(reservation.labels), wide=True),
+    Column("STATIC", lambda reservation: reservation.is_static, wide=True),
+    Column("PRINCIPAL", lambda reservation: reservation.principal, wide=True),
+)
+
+VOLUMES: tuple[Column[VolumeView], ...] = (
+    Column("ID", lambda volume: volume.id, "id"),
+    Column("HOSTNAME", lambda volume: volume.hostname),
+    Column("RESERVATION", lambda volume: volume.reservation_id),
+    Column("SIZE", lambda volume: mem_text(volume.disk_mib), "number"),
+    Column("STATE", lambda volume: "GOING" if volume.is_doomed else "IN USE" if volume.task_id else "FREE", "state"),
+    Column("TASK", lambda volume: volume.task_id, "id"),
+    Column("AGENT", lambda volume: volume.agent_id, "id", wide=True),
 )
 
 OFFERS: tuple[Column[OfferView], ...] = (
@@ -80,6 +130,9 @@ OFFERS: tuple[Column[OfferView], ...] = (
     Column("PORTS", lambda offer: ports_summary(offer.resources), "number"),
     Column("AGENT", lambda offer: offer.agent_id, "id", wide=True),
     Column("EXPIRES", lambda offer: iso(offer.expires_unix_ms), wide=True),
+    Column("RESERVATION", lambda offer: offer.reservation_id, wide=True),
+    Column("GANG", lambda offer: offer.gang_id, wide=True),
+    Column("OPTIMISTIC", lambda offer: offer.is_optimistic, wide=True),
     Column("RESOURCES", lambda offer: str(offer.resources), wide=True),
 )
 
@@ -124,6 +177,10 @@ TASKS: tuple[Column[Any], ...] = (
     Column("STARTED", lambda task: iso(task.started_unix_ms)),
     Column("FINISHED", lambda task: iso(task.finished_unix_ms)),
     Column("LABELS", lambda task: _pairs(task.labels)),
+    Column("RESERVATION", lambda task: task.terms.reservation_id),
+    Column("GROUP", lambda task: task.terms.group),
+    Column("PRIORITY", lambda task: task.terms.priority, "number"),
+    Column("GANG", lambda task: task.terms.gang_id),
 )
 _WIDE = (
     "NAME",

@@ -7,7 +7,9 @@ import re
 import click
 
 from runrig.errors import InvalidInput
+from runrig.tasks import MAX_MILLISECONDS
 
+MOST_S = MAX_MILLISECONDS // 1000
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 _PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
 _WHOLE = re.compile(rf"(?:{_PART.pattern})+")
@@ -32,9 +34,12 @@ class _Duration(click.ParamType[float]):
         if isinstance(value, float):
             return value
         try:
-            return parse_duration(param.name or "duration" if param else "duration", str(value))
+            seconds = parse_duration(param.name or "duration" if param else "duration", str(value))
         except InvalidInput as error:
             self.fail(f"{value!r} is not {error.allowed}", param, ctx)
+        if seconds > MOST_S:
+            self.fail(f"{value!r} is not at most {MOST_S // 86_400}d", param, ctx)
+        return seconds
 
 
 DURATION = _Duration()

@@ -20,14 +20,18 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 import grpc
 
 from runrig._grpc_errors import error_from
+from runrig._wire import explanation_from_wire
+from runrig._wire.common import fill_reservation, fill_volume
 from runrig.cli import views
 from runrig.cli.failures import NO_MASTER
 from runrig.cli.grpc_views import agent_view, framework_view, offer_view, role_view, task_view
 from runrig.cli.prefixes import beginning, find
 from runrig.cli.settings import addresses
 from runrig.errors import NotFound, TimedOut, Unavailable
+from runrig.explanations import Explanation, SubjectKind
+from runrig.reservations import PersistentVolume, Reservation
 from runrig.tasks import TaskState
-from runrig.v1 import operator_pb2, operator_pb2_grpc
+from runrig.v1 import operator_pb2, operator_pb2_grpc, resources_pb2
 
 if TYPE_CHECKING:
     from runrig.v1.operator_pb2_grpc import OperatorServiceAsyncStub
@@ -181,6 +185,76 @@ class Operator:
         """Declare that the agent never comes back: its tasks are TASK_GONE_BY_OPERATOR."""
         request = operator_pb2.MarkAgentGoneRequest(agent_id=agent_id)
         await self._ask(request, lambda stub: stub.MarkAgentGone, ("agent", agent_id))
+
+    async def drain_agent(
+        self, agent_id: str, notice_ms: int | None = None, grace_ms: int | None = None, *, then_gone: bool = False
+    ) -> None:
+        """Offer nothing of the agent, ask its frameworks to leave, and kill what still runs after the notice."""
+        request = operator_pb2.DrainAgentRequest(
+            agent_id=agent_id, notice_ms=notice_ms, grace_ms=grace_ms, then_gone=then_gone
+        )
+        await self._ask(request, lambda stub: stub.DrainAgent, ("agent", agent_id))
+
+    async def set_unavailability(self, agent_ids: Sequence[str], away: views.AwayView | None) -> None:
+        """Say when agents will be away; None: they will not be, after all."""
+        request = operator_pb2.SetUnavailabilityRequest(agent_ids=agent_ids)
+        if away is not None:
+            request.unavailability.start_unix_ms = away.start_unix_ms
+            request.unavailability.duration_ms = away.duration_ms
+        await self._ask(request, lambda stub: stub.SetUnavailability)
+
+    async def set_quota(
+        self, role: str, limit: views.Amounts | None, guarantee: views.Amounts | None, *, is_forced: bool = False
+    ) -> None:
+        """Set both the limit and the guarantee of a role; None: none."""
+        quota = operator_pb2.RoleQuota(role=role)
+        if limit is not None:
+            quota.limit.CopyFrom(resources_pb2.Quota(**dict(limit)))
+        if guarantee is not None:
+            quota.guarantee.CopyFrom(resources_pb2.Quota(**dict(guarantee)))
+        request = operator_pb2.SetQuotasRequest(quotas=[quota], is_forced=is_forced)
+        await self._ask(request, lambda stub: stub.SetQuotas)
+
+    async def set_role_weight(self, role: str, weight_millis: int) -> None:
+        """Set the weight of a role."""
+        request = operator_pb2.SetRoleWeightRequest(role=role, weight_millis=weight_millis)
+        await self._ask(request, lambda stub: stub.SetRoleWeight)
+
+    async def set_role_offers(self, role: str, *, is_optimistic: bool) -> None:
+        """Make the offers of a role optimistic, or exclusive."""
+        request = operator_pb2.SetRoleOffersRequest(role=role, is_optimistic=is_optimistic)
+        await self._ask(request, lambda stub: stub.SetRoleOffers)
+
+    async def reserve(self, agent_id: str, reservation: Reservation, from_reservation_id: str = "") -> None:
+        """Keep resources of an agent for a role, out of another reservation or of what is not reserved."""
+        request = operator_pb2.ReserveRequest(agent_id=agent_id, from_reservation_id=from_reservation_id)
+        fill_reservation(request.reservation, reservation)
+        await self._ask(request, lambda stub: stub.Reserve)
+
+    async def unreserve(self, agent_id: str, reservation_id: str) -> None:
+        """Give a reservation back."""
+        request = operator_pb2.UnreserveRequest(agent_id=agent_id, reservation_id=reservation_id)
+        await self._ask(request, lambda stub: stub.Unreserve)
+
+    async def create_volume(self, agent_id: str, volume: PersistentVolume) -> None:
+        """Make a persistent volume on the disk of a reservation."""
+        request = operator_pb2.CreateVolumeRequest(agent_id=agent_id)
+        fill_volume(request.volume, volume)
+        await self._ask(request, lambda stub: stub.CreateVolume)
+
+    async def destroy_volume(self, agent_id: str, volume_id: str) -> None:
+        """Delete a persistent volume with its data."""
+        request = operator_pb2.DestroyVolumeRequest(agent_id=agent_id, volume_id=volume_id)
+        await self._ask(request, lambda stub: stub.DestroyVolume)
+
+    async def explain(self, kind: SubjectKind, identity: str, framework_id: str = "") -> Explanation:
+        """Ask why something waits, what it holds and what would help."""
+        request = operator_pb2.ExplainRequest(
+            kind=kind.value,  # type: ignore[arg-type]
+            id=identity,
+            framework_id=framework_id,
+        )
+        return explanation_from_wire(await self._ask(request, lambda stub: stub.Explain))
 
     async def _ask(
         self,

@@ -10,8 +10,19 @@ from collections.abc import Callable
 from typing import Any
 
 from runrig._wire.common import attributes_from_wire, labels_from_wire, resources_from_wire
-from runrig.cli.views import AgentView, FrameworkView, OfferView, RoleView, TaskView
-from runrig.v1 import operator_pb2, tasks_pb2
+from runrig._wire.tasks import terms_from_wire
+from runrig.cli.views import (
+    AgentView,
+    Amounts,
+    AwayView,
+    FrameworkView,
+    OfferView,
+    ReservationView,
+    RoleView,
+    TaskView,
+    VolumeView,
+)
+from runrig.v1 import operator_pb2, resources_pb2, tasks_pb2
 
 
 def agent_view(message: operator_pb2.Agent) -> AgentView:
@@ -31,6 +42,40 @@ def agent_view(message: operator_pb2.Agent) -> AgentView:
         message.version,
         message.tasks,
         message.since_unix_ms,
+        tuple(_reservation_view(message, each) for each in message.reservations),
+        message.drain_deadline_unix_ms,
+        AwayView(message.unavailability.start_unix_ms, message.unavailability.duration_ms)
+        if message.HasField("unavailability")
+        else None,
+    )
+
+
+def _reservation_view(agent: operator_pb2.Agent, message: operator_pb2.ReservationState) -> ReservationView:
+    said = message.reservation
+    return ReservationView(
+        said.reservation_id,
+        agent.agent_id,
+        agent.hostname,
+        said.role,
+        resources_from_wire(said.resources),
+        resources_from_wire(message.used),
+        resources_from_wire(message.offered),
+        resources_from_wire(message.free),
+        labels_from_wire(said.labels),
+        said.principal,
+        said.is_static,
+        tuple(
+            VolumeView(
+                each.volume.volume_id,
+                each.volume.reservation_id,
+                agent.agent_id,
+                agent.hostname,
+                each.volume.disk_mib,
+                each.task_id,
+                each.is_doomed,
+            )
+            for each in message.volumes
+        ),
     )
 
 
@@ -51,6 +96,8 @@ def framework_view(message: operator_pb2.Framework) -> FrameworkView:
         message.principal,
         resources_from_wire(message.used),
         resources_from_wire(message.offered),
+        message.uses_demand,
+        message.tasks_wanted,
     )
 
 
@@ -63,7 +110,18 @@ def role_view(message: operator_pb2.Role) -> RoleView:
         resources_from_wire(message.used),
         resources_from_wire(message.offered),
         message.dominant_share_millionths,
+        _amounts(message.limit) if message.HasField("limit") else None,
+        _amounts(message.guarantee) if message.HasField("guarantee") else None,
+        message.is_optimistic,
+        resources_from_wire(message.subtree_used),
+        resources_from_wire(message.subtree_offered),
+        resources_from_wire(message.reserved),
+        message.tasks_wanted,
     )
+
+
+def _amounts(message: resources_pb2.Quota) -> Amounts:
+    return tuple((field.name, value) for field, value in message.ListFields())
 
 
 def offer_view(message: operator_pb2.OutstandingOffer) -> OfferView:
@@ -77,6 +135,9 @@ def offer_view(message: operator_pb2.OutstandingOffer) -> OfferView:
         resources_from_wire(message.resources),
         message.made_at_unix_ms,
         message.expires_at_unix_ms,
+        message.reservation_id,
+        message.gang_id,
+        message.is_optimistic,
     )
 
 
@@ -105,6 +166,7 @@ def task_view(message: operator_pb2.Task) -> TaskView:
         message.exit_code if message.HasField("exit_code") else None,
         labels_from_wire(message.labels),
         message.agent_address,
+        terms_from_wire(message.terms),
     )
 
 

@@ -1,4 +1,4 @@
-"""What people ask of the master: `runrig agents|frameworks|roles|offers|tasks …` and `runrig kill`."""
+"""What people ask of the master: `runrig frameworks|offers|tasks …` and `runrig kill`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import click
 
-from runrig.cli.columns import AGENTS, FRAMEWORKS, OFFERS, ROLES, TASKS, task_columns
+from runrig.cli.columns import FRAMEWORKS, OFFERS, TASKS, task_columns
 from runrig.cli.durations import DURATION
 from runrig.cli.output import Form, hint, output_option, print_list, print_one
 from runrig.cli.prefixes import find
@@ -36,100 +36,13 @@ def ask(master: str, question: Callable[[Operator], Awaitable[T]]) -> T:
     return asyncio.run(asked())
 
 
-def _confirm(question: str, yes: bool) -> None:
+def confirm(question: str, yes: bool) -> None:
     """Ask a person; a script is taken at its word."""
     if not yes and sys.stdin.isatty():
         click.confirm(question, abort=True, err=True)
 
 
 yes_option = click.option("-y", "--yes", is_flag=True, help="Do not ask.")
-
-
-@click.group()
-def agents() -> None:
-    """Look at the hosts of the cluster, and take them in and out."""
-
-
-@agents.command("ls")
-@master_option
-@output_option
-def agents_ls(master: str, output: Form) -> None:
-    """List the agents: what each has in total, and what is free.
-
-    Example: runrig agents ls -o json
-    """
-    print_list(
-        ask(master, lambda operator: operator.agents()),
-        AGENTS,
-        output,
-        empty="no agents; `runrig agent --help`",
-    )
-
-
-@agents.command("show")
-@click.argument("agent")
-@master_option
-@output_option
-def agents_show(agent: str, master: str, output: Form) -> None:
-    """Show one agent: AGENT is a hostname, an id or the beginning of one.
-
-    Example: runrig agents show agent-1 -o json
-    """
-    print_one(ask(master, lambda operator: operator.agent(agent)), AGENTS, output)
-
-
-@agents.command("deactivate")
-@click.argument("agent")
-@master_option
-def agents_deactivate(agent: str, master: str) -> None:
-    """Offer nothing of an agent any more; its tasks go on.
-
-    Example: runrig agents deactivate agent-2
-    """
-
-    async def deactivate(operator: Operator) -> str:
-        found = await operator.agent(agent)
-        await operator.deactivate_agent(found.id)
-        return found.id
-
-    click.echo(ask(master, deactivate))
-    hint(f"nothing of it is offered any more; its tasks go on; undo with: runrig agents reactivate {agent}")
-
-
-@agents.command("reactivate")
-@click.argument("agent")
-@master_option
-def agents_reactivate(agent: str, master: str) -> None:
-    """Offer an agent's resources again.
-
-    Example: runrig agents reactivate agent-2
-    """
-
-    async def reactivate(operator: Operator) -> str:
-        found = await operator.agent(agent)
-        await operator.reactivate_agent(found.id)
-        return found.id
-
-    click.echo(ask(master, reactivate))
-
-
-@agents.command("gone")
-@click.argument("agent")
-@yes_option
-@master_option
-def agents_gone(agent: str, yes: bool, master: str) -> None:
-    """Declare that an agent never comes back.
-
-    Its tasks become TASK_GONE_BY_OPERATOR, so that frameworks replace them at once, and its id is never
-    admitted again.
-    A terminal is asked first; a script is not.
-
-    Example: runrig agents gone agent-2
-    """
-    found = ask(master, lambda operator: operator.agent(agent))
-    _confirm(f"agent {found.hostname} ({found.id}), {found.tasks} tasks: gone for ever?", yes)
-    ask(master, lambda operator: operator.mark_agent_gone(found.id))
-    click.echo(found.id)
 
 
 @click.group()
@@ -175,38 +88,9 @@ def frameworks_teardown(framework: str, yes: bool, master: str) -> None:
     Example: runrig frameworks teardown batch
     """
     found = ask(master, lambda operator: operator.framework(framework))
-    _confirm(f"framework {found.name} ({found.id}): kill {found.tasks} tasks and close its id for ever?", yes)
+    confirm(f"framework {found.name} ({found.id}): kill {found.tasks} tasks and close its id for ever?", yes)
     ask(master, lambda operator: operator.teardown_framework(found.id))
     click.echo(found.id)
-
-
-@click.group()
-def roles() -> None:
-    """Look at the accounts that resources are given to."""
-
-
-@roles.command("ls")
-@master_option
-@output_option
-def roles_ls(master: str, output: Form) -> None:
-    """List the roles with their weights and shares.
-
-    Example: runrig roles ls
-    """
-    print_list(ask(master, lambda operator: operator.roles()), ROLES, output, empty="no roles in use")
-
-
-@roles.command("show")
-@click.argument("role")
-@master_option
-@output_option
-def roles_show(role: str, master: str, output: Form) -> None:
-    """Show one role: ROLE is a path such as eng/ads.
-
-    Example: runrig roles show eng/ads
-    """
-    found = ask(master, lambda operator: operator.roles())
-    print_one(find("role", role, found, lambda each: each.role), ROLES, output)
 
 
 @click.group()
