@@ -14,7 +14,6 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from runrig.resources import Resources
-from runrig_master.core.allocator import weighted_share
 from runrig_master.core.cluster import Cluster
 from runrig_master.core.state import Presence
 from runrig_master.loop import Loop
@@ -56,8 +55,8 @@ class ClusterMetrics(Collector):
 
     def _shares(self, cluster: Cluster) -> Metric:
         family = GaugeMetricFamily("runrig_role_dominant_share", "Weighted dominant share", labels=["role"])
-        for role in cluster.members:
-            family.add_metric([role], weighted_share(cluster, role))
+        for node in cluster.tree:
+            family.add_metric([node.role], node.share(cluster.tree.total))
         return family
 
 

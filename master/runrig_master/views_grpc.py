@@ -9,7 +9,6 @@ from runrig._wire import fill_unavailability, labels_to_wire, resources_to_wire
 from runrig.ids import Role
 from runrig.resources import NOTHING, Resources
 from runrig.v1 import operator_pb2, resources_pb2
-from runrig_master.core.allocator import weighted_share
 from runrig_master.core.cluster import Cluster
 from runrig_master.core.commands import RoleRecord
 from runrig_master.core.quotas import ancestors
@@ -76,7 +75,7 @@ def framework_view(framework: Framework) -> operator_pb2.Framework:
             used.add(task.resources)
     for offer in framework.offers.values():
         offered.add(offer.resources)
-    tasks_wanted = sum(demand.count for demands in framework.demands.values() for demand in demands)
+    tasks_wanted = sum(client.tasks_wanted for client in framework.clients.values())
     return operator_pb2.Framework(
         framework_id=framework.id,
         name=framework.info.name,
@@ -112,8 +111,8 @@ class RoleSums:
                     _count(self.used, self.subtree_used, task.role, task.resources)
             for offer in framework.offers.values():
                 _count(self.offered, self.subtree_offered, offer.role, offer.resources)
-            for role, demands in framework.demands.items():
-                self.wanted[role] += sum(demand.count for demand in demands)
+            for role, client in framework.clients.items():
+                self.wanted[role] += client.tasks_wanted
 
 
 def _count(own: dict[Role, Holding], subtree: dict[Role, Holding], role: Role, resources: Resources) -> None:
@@ -125,23 +124,21 @@ def _count(own: dict[Role, Holding], subtree: dict[Role, Holding], role: Role, r
 def role_views(cluster: Cluster) -> Iterator[operator_pb2.Role]:
     """Yield every role that has members, holdings or settings of its own."""
     sums = RoleSums(cluster)
-    for role in sorted({*cluster.members, *cluster.role_settings, *cluster.role_holdings}):
-        holding = cluster.role_holdings.get(role)
-        is_held = holding is not None and not holding.as_resources().is_empty
-        if role in cluster.members or role in cluster.role_settings or is_held:
-            yield role_view(cluster, role, sums)
+    for node in cluster.tree:
+        yield role_view(cluster, node.role, sums)
 
 
 def role_view(cluster: Cluster, role: Role, sums: RoleSums) -> operator_pb2.Role:
     """Return a role as an operator sees it."""
     settings = cluster.role_settings.get(role) or RoleRecord(role)
+    node = cluster.tree.get(role)
     return operator_pb2.Role(
         role=role,
         weight_millis=settings.weight_millis,
-        frameworks=len(cluster.members.get(role, {})),
+        frameworks=node.clients if node is not None else 0,
         used=_sum_to_wire(sums.used, role),
         offered=_sum_to_wire(sums.offered, role),
-        dominant_share_millionths=int(weighted_share(cluster, role) * 1_000_000),
+        dominant_share_millionths=int(node.share(cluster.tree.total) * 1_000_000) if node is not None else 0,
         limit=quota_to_wire(settings.limit),
         guarantee=quota_to_wire(settings.guarantee),
         is_optimistic=settings.is_optimistic,

@@ -1,9 +1,8 @@
 """Whose turn it is, from the definition: dominant shares as exact fractions, computed anew for every offer.
 
 Weighted dominant resource fairness (Ghodsi et al., NSDI 2011): the share of a role is the largest fraction it holds of
-any kind of resource, divided by its weight; the poorest role is served first, and in it the poorest framework. Of equal
-roles the first by name, of equal frameworks the one with fewer offers, then the first by id. Who has declined an agent
-in this turn comes after all who have not.
+cpu, memory or disk, divided by its weight; the poorest role is served first, in it the poorest framework, of equals
+the first by name. Who has declined an agent in this turn comes after all who have not.
 """
 
 from __future__ import annotations
@@ -16,8 +15,9 @@ from runrig.ids import AgentId, FrameworkId, OfferId, Role
 from runrig.resources import Resources
 from tests.properties.amounts import SCALARS, Amounts, counted
 
+FAIR = tuple(kind for kind in SCALARS if kind != "gpus")
 Taker = tuple[FrameworkId, Role]
-Rank = tuple[bool, Fraction, Role, Fraction, int, FrameworkId]
+Rank = tuple[bool, Fraction, Role, Fraction, FrameworkId]
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class Oracle:
             return None
         ranks = (self._rank(agent, taker) for taker in self._takers() if not self._is_hidden(agent, taker, free, now))
         best = min(ranks, default=None)
-        return (best[5], best[2]) if best is not None else None
+        return (best[4], best[2]) if best is not None else None
 
     def forget_refusals(
         self, framework: FrameworkId | None = None, role: Role | None = None, agent: AgentId | None = None
@@ -89,9 +89,8 @@ class Oracle:
 
     def _rank(self, agent: AgentId, taker: Taker) -> Rank:
         framework, role = taker
-        offers = sum(claim.framework == framework for claim in self.offers.values())
         has_passed_on = (agent, taker) in self.passed_on
-        return has_passed_on, self.role_share(role), role, self.framework_share(framework, role), offers, framework
+        return has_passed_on, self.role_share(role), role, self.framework_share(framework, role), framework
 
     def _takers(self) -> Iterator[Taker]:
         return ((framework, role) for framework, roles in self.members.items() for role in roles)
@@ -112,7 +111,7 @@ class Oracle:
     def _dominant(self, claims: Iterable[Claim]) -> Fraction:
         held = list(claims)
         shares = [Fraction(0)]
-        for kind in SCALARS:
+        for kind in FAIR:
             total = sum(getattr(resources, kind) for resources in self.pool.values())
             if total:
                 shares.append(Fraction(sum(getattr(claim.resources, kind) for claim in held), total))

@@ -23,7 +23,6 @@ from runrig.offers import (
 )
 from runrig.resources import NOTHING, Resources
 from runrig.tasks import TaskState
-from runrig_master.core.allocator import weighted_share
 from runrig_master.core.commands import AgentRecord
 from runrig_master.core.events import (
     AgentReported,
@@ -47,10 +46,13 @@ AGENTS = {
     "a4": agent("a4", cpus=1, mem_mib=0),
 }
 FRAMEWORKS = {
-    "f": framework("f", "eng"),
-    "g": framework("g", "eng", "ops"),
-    "h": framework("h", "ops", "web"),
-    "i": framework("i", "web", "eng"),
+    info.framework_id: replace(info, takes_gpus=True)
+    for info in (
+        framework("f", "eng"),
+        framework("g", "eng", "ops"),
+        framework("h", "ops", "web"),
+        framework("i", "web", "eng"),
+    )
 }
 agents = st.sampled_from(sorted(AGENTS))
 owners = st.sampled_from(sorted(FRAMEWORKS))
@@ -186,7 +188,7 @@ class Fairness(RuleBasedStateMachine):
             self.end_turn()
 
     def subscribe(self, name: str, suppressed: tuple[Role, ...] = ()) -> None:
-        info = FRAMEWORKS[name]
+        info = FRAMEWORKS[FrameworkId(name)]
         self.oracle.forget_refusals(info.framework_id)
         self.oracle.members[info.framework_id] = set(info.roles) - set(suppressed)
         self.tell(self.world.subscription(info, suppressed=suppressed))
@@ -200,7 +202,7 @@ class Fairness(RuleBasedStateMachine):
     @rule(name=owners, role=roles, is_suppressed=st.booleans(), ends=turns)
     def framework_steers(self, name: str, role: Role, is_suppressed: bool, ends: bool) -> None:
         stream, owner = self.world.streams.get(f"f/{name}"), FrameworkId(name)
-        if stream is None or role not in FRAMEWORKS[name].roles:
+        if stream is None or role not in FRAMEWORKS[FrameworkId(name)].roles:
             return
         if is_suppressed:
             self.oracle.members[owner].discard(role)
@@ -266,10 +268,12 @@ class Fairness(RuleBasedStateMachine):
             return
         cluster = self.world.master.cluster
         for role in (Role("eng"), Role("ops"), Role("web")):
-            assert weighted_share(cluster, role) == float(self.oracle.role_share(role))
+            node = cluster.tree.get(role)
+            share = node.share(cluster.tree.total) if node is not None else 0.0
+            assert share == float(self.oracle.role_share(role))
         for item in cluster.frameworks.values():
-            for role, holding in item.holdings.items():
-                assert holding.dominant_share(cluster.total) == float(self.oracle.framework_share(item.id, role))
+            for role, client in item.clients.items():
+                assert client.share(cluster.tree.total) == float(self.oracle.framework_share(item.id, role))
 
 
 TestFairness = Fairness.TestCase

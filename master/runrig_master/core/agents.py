@@ -22,7 +22,8 @@ def register(cluster: Cluster, stream: StreamId, report: Register, now: float) -
         return
     agent = cluster.agents.get(report.agent.agent_id)
     if agent is None:
-        agent = cluster.agents[report.agent.agent_id] = Agent(report.agent, Presence.RECOVERING, now)
+        agent = Agent(report.agent, Presence.RECOVERING, now)
+        cluster.admit(agent)
         cluster.note("agent admitted", agent=agent.id, hostname=report.agent.hostname)
         agent.since = now
         is_new = True
@@ -68,7 +69,7 @@ def _end_old_stream(cluster: Cluster, agent: Agent) -> None:
 def _take_back(cluster: Cluster, agent: Agent, stream: StreamId, report: Register, is_new: bool, now: float) -> None:
     was = agent.presence
     if agent.info.attributes != report.agent.attributes or agent.info.resources != report.agent.resources:
-        cluster.filters.clear_agent(agent.id)
+        _clear_filters(cluster, agent)
     must_persist = is_new or was is Presence.UNREACHABLE or agent.info != report.agent
     agent.session = report.session
     agent.stream = stream
@@ -90,7 +91,7 @@ def _take_back(cluster: Cluster, agent: Agent, stream: StreamId, report: Registe
     )
     _merge_tasks(cluster, agent, report.tasks, was, now)
     maintenance.agent_returned(cluster, agent, now)
-    cluster.enter_pool(agent)
+    cluster.count_in(agent)
     cluster.touch("agent", agent.id)
 
 
@@ -117,7 +118,7 @@ def _merge_removed(cluster: Cluster, agent: Agent, report: TaskReport) -> None:
     framework = cluster.completed[report.framework_id]
     task = framework.tasks.get(report.task_id)
     if task is None and not report.status.state.is_terminal:
-        cluster.add_task(_reported_task(framework, agent, report))
+        cluster.add_task(_reported_task(cluster, framework, agent, report))
     elif task is not None:
         statuses.update_came(cluster, agent, report.status)
 
@@ -141,7 +142,7 @@ def _merge_stranger(cluster: Cluster, agent: Agent, framework: Framework, report
     """Take up a task that this leadership has not seen; end one that was given up, as its framework was told so."""
     is_alive = not report.status.state.is_terminal
     if report.task_id not in framework.ended:
-        task = _reported_task(framework, agent, report)
+        task = _reported_task(cluster, framework, agent, report)
         cluster.add_task(task)
         if is_alive and was is Presence.UNREACHABLE:
             _tell_returned(cluster, task)
@@ -173,16 +174,23 @@ def _tell_returned(cluster: Cluster, task: Task) -> None:
     cluster.tell_update(task.framework, news)
 
 
-def _reported_task(framework: Framework, agent: Agent, report: TaskReport) -> Task:
+def _clear_filters(cluster: Cluster, agent: Agent) -> None:
+    for pool in agent.pools.values():
+        cluster.filters.clear_pool(pool)
+
+
+def _reported_task(cluster: Cluster, framework: Framework, agent: Agent, report: TaskReport) -> Task:
     task = Task(
         report.task_id,
         report.name,
         framework,
-        agent,
+        cluster.pool_of(agent, report.terms),
         report.role,
         report.resources,
         report.labels,
         report.status,
+        report.terms,
+        report.volume_ids,
     )
     task.learn(report.status)
     return task
@@ -205,7 +213,7 @@ def changed(cluster: Cluster, agent: Agent, report: AgentChanged) -> None:
     if report.agent.agent_id != agent.id or report.agent == agent.info:
         return
     cluster.rescind(list(agent.offers.values()), RescindReason.AGENT_CHANGED)
-    cluster.filters.clear_agent(agent.id)
+    _clear_filters(cluster, agent)
     cluster.replace_info(agent, report.agent)
     cluster.persist_agent(agent)
     cluster.mark_dirty(agent)
@@ -221,8 +229,7 @@ def stream_closed(cluster: Cluster, stream: StreamId, last_heard: float) -> None
     agent.presence = Presence.DISCONNECTED
     agent.unreachable_at = last_heard + cluster.settings.silence_timeout_s
     cluster.silent[agent.id] = agent
-    cluster.rescind(list(agent.offers.values()), RescindReason.AGENT_LEFT)
-    cluster.dirty.pop(agent.id, None)
+    cluster.withdraw(agent, RescindReason.AGENT_LEFT)
     cluster.note("agent disconnected", agent=agent.id)
     cluster.touch("agent", agent.id)
 
@@ -233,8 +240,8 @@ def mark_unreachable(cluster: Cluster, agent: Agent, now: float) -> None:
     agent.unreachable_at = None
     cluster.silent.pop(agent.id, None)
     agent.since = now
-    cluster.leave_pool(agent)
-    cluster.filters.clear_agent(agent.id)
+    cluster.count_out(agent)
+    _clear_filters(cluster, agent)
     cluster.persist_agent(agent)
     cluster.note("agent unreachable", True, agent=agent.id, tasks=len(agent.tasks))
     text = f"agent {agent.id} was silent for too long"
@@ -256,8 +263,7 @@ def deactivate(cluster: Cluster, agent_id: AgentId, is_deactivated: bool) -> Run
         maintenance.end_drain(cluster, agent)
     cluster.persist_agent(agent)
     if is_deactivated:
-        cluster.rescind(list(agent.offers.values()), RescindReason.AGENT_DEACTIVATED)
-        cluster.dirty.pop(agent.id, None)
+        cluster.withdraw(agent, RescindReason.AGENT_DEACTIVATED)
     else:
         cluster.mark_dirty(agent)
     cluster.touch("agent", agent.id)
@@ -278,9 +284,9 @@ def mark_gone(cluster: Cluster, agent_id: AgentId, now: float) -> RunrigError | 
     cluster.unseen.pop(agent.id, None)
     maintenance.forget_agent(cluster, agent)
     cluster.persist_agent(agent)
-    cluster.rescind(list(agent.offers.values()), RescindReason.AGENT_LEFT)
-    cluster.leave_pool(agent)
-    cluster.filters.clear_agent(agent.id)
+    cluster.withdraw(agent, RescindReason.AGENT_LEFT)
+    cluster.count_out(agent)
+    _clear_filters(cluster, agent)
     _end_tasks_of_gone(cluster, agent, now)
     if agent.stream is not None:
         cluster.agent_streams.pop(agent.stream, None)

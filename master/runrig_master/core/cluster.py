@@ -1,6 +1,6 @@
 """The books: who holds what, and the commands that a turn has produced.
 
-Every movement of resources passes through here, so that total = used + offered + free holds for each agent, and the
+Every movement of resources passes through here, so that total = used + offered + free holds for each pool, and the
 holdings of roles and frameworks are the sums of their offers and tasks.
 """
 
@@ -11,9 +11,10 @@ from collections import OrderedDict
 from runrig.agents import AgentInfo, Order
 from runrig.ids import AgentId, FrameworkId, OfferId, Role, TaskId
 from runrig.offers import News, OffersRescinded, RescindReason, StreamRefused, TasksUpdated
-from runrig.resources import NOTHING, Resources, count_ports
-from runrig.tasks import Reason, Source, StatusUpdate, TaskState
+from runrig.resources import NOTHING, Ports, Resources, merged_ports
+from runrig.tasks import Reason, Source, StatusUpdate, TaskState, Terms
 from runrig_master.core.alarms import Alarms
+from runrig_master.core.clients import Client, Wanted
 from runrig_master.core.commands import (
     DEFAULT_WEIGHT_MILLIS,
     AgentRecord,
@@ -29,9 +30,10 @@ from runrig_master.core.commands import (
 from runrig_master.core.events import StreamId
 from runrig_master.core.filters import Filters
 from runrig_master.core.inverse_offers import InverseOffers
-from runrig_master.core.resources import Holding
+from runrig_master.core.pools import Bits, Pool, Pools
+from runrig_master.core.roles import RoleTree
 from runrig_master.core.settings import CoreSettings
-from runrig_master.core.state import Agent, Framework, OutstandingOffer, Presence, Task, TaskKey
+from runrig_master.core.state import Agent, Framework, OutstandingOffer, Presence, Task, TaskKey, attributes_of
 
 UPDATES_PER_MESSAGE = 1000
 """Keeps a message of updates below 1 MiB, and a framework of any size below the bound of its stream."""
@@ -54,14 +56,24 @@ class Cluster:
         """Streams that were refused and have not ended yet: what still comes over them is not heeded."""
         self.role_settings: dict[Role, RoleRecord] = {}
         """What an operator has set of roles; those that are not here have the defaults of a `RoleRecord`."""
-        self.members: dict[Role, dict[FrameworkId, Framework]] = {}
-        self.role_holdings: dict[Role, Holding] = {}
-        self.total = Holding()
+        self.tree = RoleTree()
+        self.pools = Pools()
         self.filters = Filters(settings.filters_per_agent_and_framework)
-        self.dirty: dict[AgentId, Agent] = {}
-        """Agents whose free resources may have somebody to go to; the allocator empties it."""
-        self.passed_on: set[tuple[AgentId, FrameworkId, Role]] = set()
-        """Who has declined which agent in this turn: others are asked first; the allocator empties it."""
+        self.dirty: Bits = 0
+        """Pools of which something may have somebody to go to; a pass empties it."""
+        self.hungry: dict[Client, None] = {}
+        """Clients that must be shown all pools in the next pass."""
+        self.passed_on: dict[Client, Bits] = {}
+        """Who has declined which pools in this turn: others are asked first; a pass empties it."""
+        self.infeasible: dict[Wanted, None] = {}
+        """Demand that no pool could hold even if it were empty."""
+        self.reshaped: Bits = 0
+        """Pools that came or have grown since the last pass."""
+        self.conflicts: OrderedDict[OfferId, str] = OrderedDict()
+        """Optimistic offers whose resources others took first, the latest, and what of them was missing."""
+        self._crowded: dict[Pool, None] = {}
+        self.passes = 0
+        """How many passes there were."""
         self.silent: dict[AgentId, Agent] = {}
         """Agents that are expected back: disconnected, or not heard of since this leadership began."""
         self.unseen: dict[AgentId, Agent] = {}
@@ -159,15 +171,40 @@ class Cluster:
     def join(self, framework: Framework) -> None:
         """Count a framework in its roles."""
         for role in framework.info.roles:
-            self.members.setdefault(role, {})[framework.id] = framework
+            client = self.client(framework, role)
+            client.node.own.order.add(client)
 
     def leave(self, framework: Framework) -> None:
-        """Count a framework out of its roles."""
+        """Count a framework out of its roles; what it still holds in them stays counted."""
         for role in framework.info.roles:
-            members = self.members.get(role, {})
-            members.pop(framework.id, None)
-            if not members:
-                self.members.pop(role, None)
+            client = framework.clients.get(role)
+            if client is None or client not in client.node.own.order:
+                continue
+            client.node.own.order.remove(client)
+            self.filters.clear_client(client)
+            self.hungry.pop(client, None)
+            self.passed_on.pop(client, None)
+            self._prune(client)
+
+    def set_role(self, record: RoleRecord) -> None:
+        """Take up what an operator has set of a role; all defaults: forget it."""
+        if record == RoleRecord(record.role):
+            self.role_settings.pop(record.role, None)
+        else:
+            self.role_settings[record.role] = record
+        self.tree.set_role(record)
+
+    def client(self, framework: Framework, role: Role) -> Client:
+        """Return a framework in one of its roles."""
+        client = framework.clients.get(role)
+        if client is None:
+            client = framework.clients[role] = Client(framework, self.tree.node(role))
+        return client
+
+    def _prune(self, client: Client) -> None:
+        if client.holding.is_empty and client not in client.node.own.order:
+            client.framework.clients.pop(client.role, None)
+            self.tree.prune(client.node)
 
     def weight(self, role: Role) -> int:
         """Return the weight of a role in thousandths."""
@@ -176,98 +213,286 @@ class Cluster:
 
     # Resources of agents
 
-    def enter_pool(self, agent: Agent) -> None:
+    def admit(self, agent: Agent) -> None:
+        """Give an agent its pools."""
+        self.agents[agent.id] = agent
+        agent.pools[""] = self.pools.add(agent, agent.info.resources)
+        for reservation in agent.info.reservations:
+            agent.pools[reservation.reservation_id] = self.pools.add(agent, reservation.resources, reservation)
+        self.pools.see(agent)
+        self.settle(agent)
+        self._reshaped(agent)
+
+    def _reshaped(self, agent: Agent) -> None:
+        for pool in agent.pools.values():
+            self.reshaped |= pool.bit
+
+    def count_in(self, agent: Agent) -> None:
         """Count an agent's resources into the cluster's total, and its tasks into their frameworks' holdings."""
-        if not agent.is_pooled:
-            agent.is_pooled = True
-            self.total.add(agent.info.resources)
-            for task in _alive(agent):
-                self._hold(task.framework, task.role, task.resources)
+        if not agent.is_counted:
+            agent.is_counted = True
+            self.tree.total.add(agent.info.resources)
+            self.tree.total_changed()
+            for task in alive(agent):
+                self._hold(self.client(task.framework, task.role), task.resources)
         self.mark_dirty(agent)
 
-    def leave_pool(self, agent: Agent) -> None:
+    def count_out(self, agent: Agent) -> None:
         """Count them out (rule 10)."""
         assert not agent.offers
-        if agent.is_pooled:
-            agent.is_pooled = False
-            self.total.remove(agent.info.resources)
-            for task in _alive(agent):
-                self._release(task.framework, task.role, task.resources)
-        self.dirty.pop(agent.id, None)
+        if agent.is_counted:
+            agent.is_counted = False
+            self.tree.total.remove(agent.info.resources)
+            self.tree.total_changed()
+            for task in alive(agent):
+                self._release(self.client(task.framework, task.role), task.resources)
 
     def replace_info(self, agent: Agent, info: AgentInfo) -> None:
         """Take up what an agent says of itself now; what it uses stays used, even if it has become less."""
-        if agent.is_pooled:
-            self.total.remove(agent.info.resources)
-            self.total.add(info.resources)
+        if agent.is_counted:
+            self.tree.total.remove(agent.info.resources)
+            self.tree.total.add(info.resources)
+            self.tree.total_changed()
+        is_reshaped = (agent.info.attributes, agent.info.hostname, agent.info.runtimes) != (
+            info.attributes,
+            info.hostname,
+            info.runtimes,
+        )
+        if is_reshaped:
+            self.pools.unsee(agent)
         agent.info = info
+        if is_reshaped:
+            agent.attributes = attributes_of(info)
+            self.pools.see(agent)
+            for pool in agent.pools.values():
+                self.pools.reshape(pool)
+        self._replace_static(agent)
         self.settle(agent)
+        self._reshaped(agent)
+
+    def _replace_static(self, agent: Agent) -> None:
+        """Take up the reservations that stand in an agent's flags now."""
+        static = {reservation.reservation_id: reservation for reservation in agent.info.reservations}
+        for pool in list(agent.pools.values()):
+            if pool.reservation is not None and pool.reservation.is_static and pool.reservation_id not in static:
+                self.drop_pool(pool)
+        for reservation in static.values():
+            known = agent.pools.get(reservation.reservation_id)
+            if known is None:
+                agent.pools[reservation.reservation_id] = self.pools.add(agent, reservation.resources, reservation)
+            elif known.reservation != reservation:
+                known.reservation = reservation
+                self.pools.reshape(known)
+
+    def drop_pool(self, pool: Pool) -> None:
+        """End a pool without offers; tasks that still run in it count as unreserved ones from now on."""
+        agent = pool.agent
+        self.filters.clear_pool(pool)
+        del agent.pools[pool.reservation_id]
+        for task in agent.tasks.values():
+            if task.pool is pool:
+                task.pool = agent.pools[""]
+        self.pools.remove(pool)
+
+    def pool_of(self, agent: Agent, terms: Terms) -> Pool:
+        """Return the pool that a task runs in; one whose reservation is not known counts as unreserved."""
+        return agent.pools.get(terms.reservation_id) or agent.pools[""]
 
     def settle(self, agent: Agent) -> None:
         """Recompute what an agent uses and has free from its tasks and offers, tolerating too much of anything."""
-        used = NOTHING
-        for task in _alive(agent):
-            used = _tolerant_sum(used, task.resources)
-        taken = _tolerant_sum(used, agent.offered)
-        agent.used = used
-        agent.free = _remainder(agent.info.resources, taken)
-        agent.is_overcommitted = not agent.info.resources.contains(taken) or _names_a_port_twice(agent)
+        reserved = NOTHING
+        for pool in agent.pools.values():
+            if pool.reservation is not None:
+                pool.total = pool.reservation.resources
+                reserved = _tolerant_sum(reserved, pool.total)
+        agent.pools[""].total = _remainder(agent.info.resources, reserved)
+        names_a_port_twice = _names_a_port_twice(agent)
+        is_too_small = not agent.info.resources.contains(reserved)
+        for pool in agent.pools.values():
+            used = NOTHING
+            for task in alive(agent):
+                if task.pool is pool:
+                    used = _tolerant_sum(used, task.resources)
+            taken = _tolerant_sum(used, pool.offered)
+            pool.used = used
+            pool.free = _remainder(pool.total, taken)
+            pool.is_overcommitted = not pool.total.contains(taken) or names_a_port_twice or is_too_small
+            self._free_changed(pool)
+
+    def _free_changed(self, pool: Pool) -> None:
+        self.pools.worth_changed(pool)
+        if pool.optimistic:
+            self._crowded[pool] = None
+
+    def settle_conflicts(self) -> None:
+        """Rescind optimistic offers of which something has been taken by others."""
+        crowded, self._crowded = self._crowded, {}
+        stale = [
+            offer for pool in crowded for offer in pool.optimistic.values() if not pool.free.contains(offer.resources)
+        ]
+        for offer in stale:
+            self.remember_conflict(offer)
+        self.rescind(stale, RescindReason.CONFLICT)
+
+    def remember_conflict(self, offer: OutstandingOffer) -> None:
+        """Keep what to answer an Accept of an optimistic offer that comes too late."""
+        short = offer.pool.free.shortfall(offer.resources)
+        text = ", ".join(f"{name} by {amount}" for name, amount in short.items())
+        self.conflicts[offer.id] = f"offer {offer.id} was optimistic and another framework was first: short of {text}"
+        if len(self.conflicts) > self.settings.conflicts_remembered:
+            self.conflicts.popitem(last=False)
 
     def mark_dirty(self, agent: Agent) -> None:
-        """Have the allocator look at an agent at the end of this turn (rule 7)."""
-        if agent.is_offerable:
-            self.dirty[agent.id] = agent
+        """Have the allocator look at an agent at the end of this turn (rule 7), if it may be offered."""
+        is_offerable = agent.is_offerable
+        for pool in agent.pools.values():
+            self.pools.set_offerable(pool, is_offerable)
+            if is_offerable:
+                self.dirty |= pool.bit
 
-    def mark_all_dirty(self) -> None:
-        """Have the allocator look at every agent."""
-        for agent in self.agents.values():
-            self.mark_dirty(agent)
+    def withdraw(self, agent: Agent, reason: RescindReason) -> None:
+        """Take an agent's offers back, and offer it no more until it is marked dirty as one that may be offered."""
+        self.rescind([*agent.offers.values()], reason)
+        for pool in agent.pools.values():
+            self.pools.set_offerable(pool, False)
+            self.dirty &= ~pool.bit
+
+    def pass_on(self, offer: OutstandingOffer) -> None:
+        """Have others asked first for what this offer's client did not want in this turn."""
+        self.passed_on[offer.client] = self.passed_on.get(offer.client, 0) | offer.pool.bit
+
+    def mark_hungry(self, client: Client) -> None:
+        """Have the allocator show all pools to a client at the end of this turn."""
+        self.hungry[client] = None
+
+    def mark_all_hungry(self) -> None:
+        """Have the allocator show all pools to everybody: what is allowed has changed."""
+        for framework in self.frameworks.values():
+            for client in framework.clients.values():
+                for wanted in client.wanted.values():
+                    wanted.is_new = True
+                self.hungry[client] = None
 
     # Offers
 
     def open_offer(
-        self, agent: Agent, framework: Framework, role: Role, resources: Resources, now: float
+        self,
+        pool: Pool,
+        client: Client,
+        resources: Resources,
+        now: float,
+        parts: tuple[tuple[Wanted, int], ...] = (),
+        gang_id: str = "",
     ) -> OutstandingOffer:
-        """Take `resources` out of what is free into a new offer."""
+        """Take `resources` out of what is free of a pool into a new offer."""
+        self.take(pool, client, resources)
+        return self.issue_offer(pool, client, resources, now, parts, gang_id)
+
+    def take(self, pool: Pool, client: Client, resources: Resources) -> None:
+        """Take `resources` out of what is free, for an offer that will be issued."""
+        pool.free = pool.free - resources
+        self._free_changed(pool)
+        self._hold(client, resources)
+
+    def give_back(self, pool: Pool, client: Client, resources: Resources) -> None:
+        """Undo a `take`."""
+        pool.free = pool.free + resources
+        self._free_changed(pool)
+        self._release(client, resources)
+
+    def issue_offer(
+        self,
+        pool: Pool,
+        client: Client,
+        resources: Resources,
+        now: float,
+        parts: tuple[tuple[Wanted, int], ...] = (),
+        gang_id: str = "",
+        is_optimistic: bool = False,
+    ) -> OutstandingOffer:
+        """Make the offer of what was taken, or of what an optimistic one will take when it is accepted."""
         self._next_offer += 1
         offer = OutstandingOffer(
             OfferId(f"o{self.epoch}-{self._next_offer}"),
-            agent,
-            framework,
-            role,
+            pool,
+            client,
             resources,
             now,
             now + self.settings.offer_timeout_s,
+            parts,
+            gang_id,
+            is_optimistic,
         )
-        agent.free = agent.free - resources
-        agent.offers[offer.id] = offer
-        framework.offers[offer.id] = offer
+        (pool.optimistic if is_optimistic else pool.offers)[offer.id] = offer
+        pool.agent.offers[offer.id] = offer
+        client.framework.offers[offer.id] = offer
         self.offers[offer.id] = offer
-        self._hold(framework, role, resources)
         self.touch("offer", offer.id)
         return offer
 
     def close_offer(self, offer: OutstandingOffer) -> None:
-        """End an offer: its resources are free again (rule 1)."""
+        """End an offer: its resources are free again (rule 1), and its demand waits again."""
+        pool = offer.pool
         del self.offers[offer.id]
         self.touch("offer", offer.id)
-        del offer.agent.offers[offer.id]
+        del pool.agent.offers[offer.id]
         del offer.framework.offers[offer.id]
-        self._release(offer.framework, offer.role, offer.resources)
-        if offer.agent.is_overcommitted:
-            self.settle(offer.agent)
+        if offer.is_optimistic:
+            del pool.optimistic[offer.id]
+            return
+        del pool.offers[offer.id]
+        self._release(offer.client, offer.resources)
+        if pool.is_overcommitted:
+            self.settle(pool.agent)
         else:
-            offer.agent.free = offer.agent.free + offer.resources
-        self.mark_dirty(offer.agent)
+            pool.free = pool.free + offer.resources
+            self._free_changed(pool)
+        self.mark_dirty(pool.agent)
+        for wanted, count in offer.parts:
+            self._wait_again(wanted, count, pool.agent)
+
+    def _wait_again(self, wanted: Wanted, count: int, agent: Agent) -> None:
+        wanted.offered -= count
+        wanted.is_new = True
+        wanted.client.framework.groups.add(wanted.demand.group, agent, -count)
+        self.mark_hungry(wanted.client)
 
     def rescind(self, offers: list[OutstandingOffer], reason: RescindReason) -> None:
-        """End offers and tell their frameworks, in one message each."""
+        """End offers and tell their frameworks, in one message each; of a gang all offers end."""
         by_framework: dict[FrameworkId, list[OutstandingOffer]] = {}
+        gangs: dict[tuple[Client, str], None] = {}
         for offer in offers:
             by_framework.setdefault(offer.framework.id, []).append(offer)
             self.close_offer(offer)
+            if offer.gang_id:
+                gangs[offer.client, offer.gang_id] = None
         for theirs in by_framework.values():
             self.tell(theirs[0].framework, OffersRescinded(tuple(offer.id for offer in theirs), reason))
+        for client, gang_id in gangs:
+            self.break_gang(client, gang_id)
+
+    def break_gang(self, client: Client, gang_id: str) -> None:
+        """Take back what is out of a gang's offers, as one of them has ended."""
+        rest = [offer for offer in client.framework.offers.values() if offer.gang_id == gang_id]
+        rest = [offer for offer in rest if offer.client is client]
+        if rest:
+            self.rescind(rest, RescindReason.GANG_BROKEN)
+
+    def release_claims(self, wanted: Wanted) -> None:
+        """End what is kept for a demand."""
+        self.infeasible.pop(wanted, None)
+        for claim in wanted.claims:
+            claim.pool.claims.remove(claim)
+            self.mark_dirty(claim.pool.agent)
+        wanted.claims = []
+
+    def served(self, offers: list[OutstandingOffer], launched: int) -> None:
+        """Take off the demand that offers were cut for what was launched on them."""
+        for offer in offers:
+            for wanted, count in offer.parts:
+                met = min(count, launched)
+                launched -= met
+                wanted.count -= met
 
     # Tasks
 
@@ -281,30 +506,34 @@ class Cluster:
         self.touch("task", task.id, task.framework.id)
 
     def _use(self, task: Task) -> None:
-        agent = task.agent
-        if not agent.is_overcommitted and agent.free.contains(task.resources):
-            agent.used = agent.used + task.resources
-            agent.free = agent.free - task.resources
+        pool = task.pool
+        if not pool.is_overcommitted and pool.free.contains(task.resources):
+            pool.used = pool.used + task.resources
+            pool.free = pool.free - task.resources
+            self._free_changed(pool)
         else:
-            self.settle(agent)
-        if agent.is_pooled:
-            self._hold(task.framework, task.role, task.resources)
+            self.settle(task.agent)
+        if task.agent.is_counted:
+            self._hold(self.client(task.framework, task.role), task.resources)
+        task.framework.groups.add(task.terms.group, task.agent, 1)
         self.tasks_alive += 1
 
     def end_task(self, task: Task) -> None:
         """Give back what a task used, once, after it has taken a terminal state (rule 7)."""
         assert task.state.is_terminal
-        agent = task.agent
+        pool = task.pool
         self.tasks_alive -= 1
         self.inverse_offers.task_ended(task)
-        if agent.is_pooled:
-            self._release(task.framework, task.role, task.resources)
-        if agent.is_overcommitted:
-            self.settle(agent)
+        task.framework.groups.add(task.terms.group, task.agent, -1)
+        if task.agent.is_counted:
+            self._release(self.client(task.framework, task.role), task.resources)
+        if pool.is_overcommitted:
+            self.settle(task.agent)
         else:
-            agent.used = agent.used - task.resources
-            agent.free = agent.free + task.resources
-        self.mark_dirty(agent)
+            pool.used = pool.used - task.resources
+            pool.free = pool.free + task.resources
+            self._free_changed(pool)
+        self.mark_dirty(task.agent)
 
     def forget_task(self, task: Task) -> None:
         """Move an ended task to the short list of those that are only shown."""
@@ -359,25 +588,31 @@ class Cluster:
 
     # Holdings
 
-    def _hold(self, framework: Framework, role: Role, resources: Resources) -> None:
-        framework.holdings.setdefault(role, Holding()).add(resources)
-        self.role_holdings.setdefault(role, Holding()).add(resources)
-        self.touch("role", role)
+    def _hold(self, client: Client, resources: Resources) -> None:
+        self.tree.hold(client, resources)
+        self.touch("role", client.role)
 
-    def _release(self, framework: Framework, role: Role, resources: Resources) -> None:
-        framework.holdings[role].remove(resources)
-        self.role_holdings[role].remove(resources)
-        self.touch("role", role)
+    def _release(self, client: Client, resources: Resources) -> None:
+        self.tree.release(client, resources)
+        self.touch("role", client.role)
+        if client.holding.is_empty:
+            self._prune(client)
 
 
-def _alive(agent: Agent) -> list[Task]:
+def alive(agent: Agent) -> list[Task]:
+    """Return the tasks of an agent that have not ended."""
     return [task for task in agent.tasks.values() if not task.state.is_terminal]
 
 
 def _names_a_port_twice(agent: Agent) -> bool:
-    alive = _alive(agent)
-    named = sum(count_ports(task.resources.ports) for task in alive)
-    return named > count_ports(agent.used.ports)
+    ports: Ports = ()
+    for task in alive(agent):
+        if task.resources.ports:
+            fresh = Resources(ports=task.resources.ports).less_ports(ports).ports
+            if fresh != task.resources.ports:
+                return True
+            ports = merged_ports(tuple(sorted(ports + fresh)))
+    return False
 
 
 def _tolerant_sum(used: Resources, more: Resources) -> Resources:

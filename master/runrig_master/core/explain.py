@@ -18,9 +18,6 @@ def pending_by_reason(cluster: Cluster, now: float) -> dict[str, int]:
     """Count at `now` the tasks that are wanted and have no offer, by the predicate that turns them away first."""
     assert now >= 0
     wanted = sum(
-        demand.count
-        for framework in cluster.frameworks.values()
-        for demands in framework.demands.values()
-        for demand in demands
+        client.tasks_wanted for framework in cluster.frameworks.values() for client in framework.clients.values()
     )
     return {"unexplained": wanted} if wanted else {}

@@ -21,6 +21,7 @@ from runrig.offers import (
     UpdateFramework,
 )
 from runrig.tasks import MAX_MILLISECONDS, MAX_TEXT, Reason, checked_labels
+from runrig_master.core import demands
 from runrig_master.core.cluster import Cluster
 from runrig_master.core.events import StreamId
 from runrig_master.core.state import Framework
@@ -109,10 +110,11 @@ def _connect(cluster: Cluster, framework: Framework, stream: StreamId, call: Sub
     cluster.absent.pop(framework.id, None)
     framework.suppressed = set(call.suppressed_roles) & set(call.framework.roles)
     framework.uses_demand = call.uses_demand
-    framework.demands = {}
     cluster.scheduler_streams[stream] = framework
     cluster.join(framework)
-    cluster.filters.clear_framework(framework.id)
+    for client in framework.clients.values():
+        cluster.filters.clear_client(client)
+        demands.forget(cluster, client)
     cluster.persist_framework(framework)
     settings = cluster.settings
     cluster.tell(
@@ -128,7 +130,7 @@ def _connect(cluster: Cluster, framework: Framework, stream: StreamId, call: Sub
     waiting = [update for task in framework.tasks.values() for update in task.unacknowledged]
     cluster.tell_updates(framework, waiting)
     cluster.inverse_offers.tell_again(framework)
-    cluster.mark_all_dirty()
+    _make_hungry(cluster, framework)
     cluster.touch("framework", framework.id)
 
 
@@ -143,12 +145,12 @@ def update(cluster: Cluster, framework: Framework, call: UpdateFramework) -> Non
     framework.info = info
     framework.suppressed -= dropped
     cluster.join(framework)
-    for role in dropped:
-        framework.demands.pop(role, None)
+    for role in dropped & framework.clients.keys():
+        demands.forget(cluster, framework.clients[role])
     cluster.persist_framework(framework)
     theirs = [offer for offer in framework.offers.values() if offer.role in dropped]
     cluster.rescind(theirs, RescindReason.FRAMEWORK_CHANGED)
-    cluster.mark_all_dirty()
+    _make_hungry(cluster, framework)
     cluster.touch("framework", framework.id)
 
 
@@ -156,8 +158,9 @@ def revive(cluster: Cluster, framework: Framework, call: Revive) -> None:
     """Clear filters and let offers flow again, at once (rule 5)."""
     for role in _named_roles(framework, call.roles):
         framework.suppressed.discard(role)
-        cluster.filters.clear_framework(framework.id, role)
-    cluster.mark_all_dirty()
+        client = cluster.client(framework, role)
+        cluster.filters.clear_client(client)
+        demands.look_anew(cluster, client)
     cluster.touch("framework", framework.id)
 
 
@@ -167,7 +170,7 @@ def suppress(cluster: Cluster, framework: Framework, call: Suppress) -> None:
     cluster.touch("framework", framework.id)
 
 
-def state_demand(cluster: Cluster, framework: Framework, call: UpdateDemand) -> None:
+def state_demand(cluster: Cluster, framework: Framework, call: UpdateDemand, now: float) -> None:
     """Take what the framework wants next in a role."""
     [role] = _named_roles(framework, (call.role,))
     most = cluster.settings.max_demands_per_role
@@ -175,7 +178,12 @@ def state_demand(cluster: Cluster, framework: Framework, call: UpdateDemand) -> 
         raise InvalidInput("update_demand.demands", len(call.demands), f"at most {most} (max_demands_per_role)")
     for demand in call.demands:
         checked_demand("update_demand.demand", demand)
-    framework.demands[role] = call.demands
+    demands.state(cluster, cluster.client(framework, role), call.demands, now)
+
+
+def _make_hungry(cluster: Cluster, framework: Framework) -> None:
+    for role in framework.info.roles:
+        demands.look_anew(cluster, cluster.client(framework, role))
 
 
 def _named_roles(framework: Framework, roles: tuple[Role, ...]) -> tuple[Role, ...]:
@@ -211,8 +219,9 @@ def remove(cluster: Cluster, framework: Framework, why: str) -> None:
     _release_offers(cluster, framework)
     for inverse in cluster.inverse_offers.of_framework(framework.id):
         cluster.inverse_offers.end(inverse)
+    for client in framework.clients.values():
+        demands.forget(cluster, client)
     cluster.leave(framework)
-    cluster.filters.clear_framework(framework.id)
     cluster.absent.pop(framework.id, None)
     del cluster.frameworks[framework.id]
     cluster.completed[framework.id] = framework

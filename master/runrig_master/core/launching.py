@@ -15,8 +15,10 @@ from runrig.ids import AgentId, OfferId, Role, TaskId, id_problem
 from runrig.offers import Accept, Decline, Filter, LaunchableTask, LaunchGroup, LaunchTasks
 from runrig.resources import NOTHING, Resources, checked_resources
 from runrig.tasks import Reason, TaskState
+from runrig_master.core.clients import Client
 from runrig_master.core.cluster import Cluster
 from runrig_master.core.filters import Refusal
+from runrig_master.core.pools import Pool
 from runrig_master.core.state import Agent, Framework, OutstandingOffer, Task, staged
 from runrig_master.core.statuses import answer
 
@@ -61,12 +63,18 @@ def accept(cluster: Cluster, framework: Framework, call: Accept, now: float) -> 
 
 def decline(cluster: Cluster, framework: Framework, call: Decline, now: float) -> None:
     """Give offers back; those that are not the framework's (any more) change nothing (rule 20)."""
+    gangs: dict[tuple[Client, str], None] = {}
     for offer_id in call.offer_ids:
         offer = framework.offers.get(offer_id)
         if offer is not None:
-            _refuse(cluster, offer.agent, framework, offer.role, offer.resources, call.filter, now)
-            cluster.passed_on.add((offer.agent.id, framework.id, offer.role))
+            _refuse(cluster, offer.pool, offer.client, offer.resources, call.filter, now)
+            _remember_reason(framework, call.filter.reason, now)
+            cluster.pass_on(offer)
             cluster.close_offer(offer)
+            if offer.gang_id:
+                gangs[offer.client, offer.gang_id] = None
+    for client, gang_id in gangs:
+        cluster.break_gang(client, gang_id)
 
 
 def _plan(cluster: Cluster, framework: Framework, call: Accept) -> list[_Plan]:
@@ -100,6 +108,8 @@ def _offers_problem(plan: _Plan, used: set[OfferId]) -> str:
         return f"offer {stray.id} is of agent {stray.agent.id}, not of {group.agent_id} as the launch group says"
     if len({offer.role for offer in plan.offers}) > 1:
         return "the offers of a launch group must be of one role"
+    if len({offer.pool for offer in plan.offers}) > 1:
+        return "the offers of a launch group must be of one reservation, or of none"
     return ""
 
 
@@ -212,31 +222,50 @@ def _drop(cluster: Cluster, framework: Framework, plan: _Plan, reason: Reason, w
 
 def _carry_out(cluster: Cluster, framework: Framework, plan: _Plan, filter_: Filter, now: float) -> None:
     agent, role = plan.agent, plan.role
+    pool, client = plan.offers[0].pool, plan.offers[0].client
     for offer in plan.offers:
         cluster.close_offer(offer)
+    cluster.served(plan.offers, sum(len(launch.tasks) for launch in plan.launches))
     for launch in plan.launches:
         for task in launch.tasks:
             status = staged(framework, agent, task.task_id, now)
-            cluster.add_task(Task(task.task_id, task.name, framework, agent, role, task.resources, task.labels, status))
+            cluster.add_task(
+                Task(
+                    task.task_id,
+                    task.name,
+                    framework,
+                    pool,
+                    role,
+                    task.resources,
+                    task.labels,
+                    status,
+                    task.terms,
+                    task.volume_ids,
+                )
+            )
         cluster.order(agent, Launch(framework.id, framework.info.name, role, launch.tasks, launch.is_group))
     for task, reason, why in plan.refused:
         _tell_refused(cluster, framework, agent.id, task, TaskState.TASK_ERROR, reason, why, now)
     if not plan.left.is_empty:
-        _refuse(cluster, agent, framework, role, plan.left, filter_, now)
+        _refuse(cluster, pool, client, plan.left, filter_, now)
 
 
-def _refuse(
-    cluster: Cluster,
-    agent: Agent,
-    framework: Framework,
-    role: Role,
-    resources: Resources,
-    filter_: Filter,
-    now: float,
-) -> None:
+def _refuse(cluster: Cluster, pool: Pool, client: Client, resources: Resources, filter_: Filter, now: float) -> None:
     if filter_.refuse_ms > 0:
         until = now + filter_.refuse_ms / 1000
-        cluster.filters.refuse(agent.id, (framework.id, role), Refusal(resources, until, filter_.reason))
+        cluster.filters.refuse(pool, client, Refusal(resources, until, filter_.reason))
+
+
+MOST_REASONS = 64
+"""Reasons for declining that are remembered of a framework: the latest."""
+
+
+def _remember_reason(framework: Framework, reason: str, now: float) -> None:
+    if reason:
+        count, _ = framework.declines.pop(reason, (0, 0.0))
+        framework.declines[reason] = (count + 1, now)
+        if len(framework.declines) > MOST_REASONS:
+            framework.declines.popitem(last=False)
 
 
 def _tell_refused(

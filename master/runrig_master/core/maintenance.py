@@ -35,8 +35,7 @@ def drain(cluster: Cluster, event: DrainAsked, now: float) -> RunrigError | None
         return error
     agent.is_drained = False
     cluster.persist_agent(agent)
-    cluster.rescind(list(agent.offers.values()), RescindReason.AGENT_DEACTIVATED)
-    cluster.dirty.pop(agent.id, None)
+    cluster.withdraw(agent, RescindReason.AGENT_DEACTIVATED)
     cluster.drain_deadlines.set(agent.id, agent.drain.deadline)
     _end_inverse_offers(cluster, agent, InverseOfferReason.DRAIN)
     _ask_to_leave(cluster, agent, now)

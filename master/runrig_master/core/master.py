@@ -38,7 +38,7 @@ from runrig.offers import (
 )
 from runrig.tasks import Reason, StatusUpdate
 from runrig_master.core import agents, frameworks, launching, maintenance, role_settings, statuses
-from runrig_master.core.allocator import allocate, described
+from runrig_master.core.allocation import allocate
 from runrig_master.core.cluster import Cluster
 from runrig_master.core.commands import (
     AgentRecord,
@@ -73,6 +73,7 @@ from runrig_master.core.events import (
     UnreserveAsked,
     WeightAsked,
 )
+from runrig_master.core.offering import described
 from runrig_master.core.settings import CoreSettings
 from runrig_master.core.silence import Silence
 from runrig_master.core.state import Agent, Framework, OutstandingOffer, Presence
@@ -133,6 +134,7 @@ class Master:
         match record:
             case AgentRecord():
                 agent = Agent(record.agent, _presence_at_start(record), record.since)
+                cluster.admit(agent)
                 agent.is_deactivated = record.is_deactivated
                 maintenance.recall(cluster, agent, record)
                 if agent.presence is Presence.RECOVERING:
@@ -140,7 +142,6 @@ class Master:
                     cluster.silent[agent.id] = agent
                 if agent.presence is not Presence.GONE:
                     cluster.unseen[agent.id] = agent
-                cluster.agents[agent.id] = agent
             case FrameworkRecord():
                 framework = Framework(record.framework, record.session)
                 framework.is_completed = record.is_completed
@@ -155,7 +156,7 @@ class Master:
                     framework.failover_deadline = now + record.framework.failover_timeout_ms / 1000
                     cluster.persist_framework(framework)
             case RoleRecord():
-                cluster.role_settings[record.role] = record
+                cluster.set_role(record)
             case _:
                 assert_never(record)
 
@@ -232,7 +233,7 @@ class Master:
             case Reconcile():
                 statuses.reconcile(cluster, framework, call.tasks, now)
             case UpdateDemand():
-                frameworks.state_demand(cluster, framework, call)
+                frameworks.state_demand(cluster, framework, call, now)
             case UpdateFramework():
                 frameworks.update(cluster, framework, call)
             case Teardown():
@@ -315,10 +316,7 @@ class Master:
             self.cluster.rescind(expired, RescindReason.EXPIRED)
 
     def _expire_filters(self, now: float) -> None:
-        for agent_id in self.cluster.filters.expire(now):
-            agent = self.cluster.agents.get(agent_id)
-            if agent is not None:
-                self.cluster.mark_dirty(agent)
+        self.cluster.dirty |= self.cluster.filters.expire(now)
 
     def _maintain(self, now: float) -> None:
         for agent in maintenance.tick(self.cluster, now):

@@ -1,6 +1,6 @@
 """Pools: what an agent has for one purpose, and who may see which of them.
 
-An agent has one pool of what is not reserved and one for each reservation. Of every pool: total = used + offered + free.
+An agent has one pool of what is not reserved and one for each reservation. In it total = used + offered + free.
 Each pool has a bit, so that a set of pools is one whole number: what is free somewhere, what meets a constraint, what a
 client has refused. A pass over ten thousand pools is then a few operations on such numbers.
 """
@@ -138,7 +138,8 @@ class Pools:
 
     def remove(self, pool: Pool) -> None:
         """Take a pool away; it has no offers any more."""
-        assert not pool.offers and not pool.optimistic
+        assert not pool.offers
+        assert not pool.optimistic
         self._leave(pool)
         self._by_slot[pool.slot] = None
         heapq.heappush(self._vacant, pool.slot)

@@ -8,10 +8,12 @@ forced, all of them within the cluster.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from runrig.errors import InvalidInput
 from runrig.ids import Role, checked_role
+from runrig.resources import Resources
+from runrig_master.core.resources import Holding
 
 MAX_QUOTA = 2**53
 """Of any dimension: more than any cluster has, and exact in every language's numbers."""
@@ -36,6 +38,40 @@ class Quota:
         """Return what it names."""
         pairs = ((name, getattr(self, name)) for name in DIMENSIONS)
         return {name: amount for name, amount in pairs if amount is not None}
+
+    def exceeds(self, held: Holding) -> bool:
+        """Say whether it is more than what is held, in any dimension that it names."""
+        return (
+            (self.cpu_millis is not None and self.cpu_millis > held.cpu_millis)
+            or (self.mem_mib is not None and self.mem_mib > held.mem_mib)
+            or (self.disk_mib is not None and self.disk_mib > held.disk_mib)
+            or (self.gpus is not None and self.gpus > held.gpus)
+        )
+
+    def admits(self, held: Holding, more: Resources) -> bool:
+        """Say whether `more` can be added to what is held within it."""
+        return (
+            (self.cpu_millis is None or held.cpu_millis + more.cpu_millis <= self.cpu_millis)
+            and (self.mem_mib is None or held.mem_mib + more.mem_mib <= self.mem_mib)
+            and (self.disk_mib is None or held.disk_mib + more.disk_mib <= self.disk_mib)
+            and (self.gpus is None or held.gpus + more.gpus <= self.gpus)
+        )
+
+    def cut(self, held: Holding, resources: Resources) -> Resources:
+        """Return as much of `resources` as can be added to what is held within it."""
+        if self.admits(held, resources):
+            return resources
+        return replace(
+            resources,
+            cpu_millis=_cut(resources.cpu_millis, self.cpu_millis, held.cpu_millis),
+            mem_mib=_cut(resources.mem_mib, self.mem_mib, held.mem_mib),
+            disk_mib=_cut(resources.disk_mib, self.disk_mib, held.disk_mib),
+            gpus=_cut(resources.gpus, self.gpus, held.gpus),
+        )
+
+
+def _cut(amount: int, most: int | None, held: int) -> int:
+    return amount if most is None else max(0, min(amount, most - held))
 
 
 @dataclass(frozen=True, slots=True)

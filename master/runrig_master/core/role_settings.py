@@ -31,7 +31,7 @@ def asked(cluster: Cluster, event: RoleEvent) -> RunrigError | None:
         _keep(cluster, record)
     if isinstance(event, QuotasAsked):
         _rescind_what_is_too_much(cluster, event.quotas)
-    cluster.mark_all_dirty()
+    cluster.mark_all_hungry()
     return None
 
 
@@ -65,12 +65,12 @@ def _with_quota(record: RoleRecord, quota: RoleQuota) -> RoleRecord:
 
 def _keep(cluster: Cluster, record: RoleRecord) -> None:
     """Remember a role's settings; those that are all defaults need no memory."""
-    if record == RoleRecord(record.role):
-        if cluster.role_settings.pop(record.role, None) is not None:
-            cluster.do(Persist((Forget(role=record.role),)))
-    else:
-        cluster.role_settings[record.role] = record
+    was_set = record.role in cluster.role_settings
+    cluster.set_role(record)
+    if record.role in cluster.role_settings:
         cluster.do(Persist((record,)))
+    elif was_set:
+        cluster.do(Persist((Forget(role=record.role),)))
     cluster.touch("role", record.role)
 
 
@@ -98,11 +98,8 @@ def _rescind_what_is_too_much(cluster: Cluster, quotas: tuple[RoleQuota, ...]) -
 
 def _over(cluster: Cluster, role: Role, limit: dict[str, int]) -> dict[str, int]:
     """Return by how much a role with all below it holds more than its limit."""
-    held = dict.fromkeys(DIMENSIONS, 0)
-    for each, holding in cluster.role_holdings.items():
-        if is_within(each, role):
-            for name, amount in _amounts(holding).items():
-                held[name] += amount
+    node = cluster.tree.get(role)
+    held = _amounts(node.holding if node is not None else Holding())
     return {name: held[name] - most for name, most in limit.items() if held[name] > most}
 
 

@@ -1,23 +1,27 @@
 """The tree of roles: who stands above whom, what each holds with all below it, and who is served first.
 
-`eng/ads` is a child of `eng`. At every level members are ordered by dominant share divided by weight, then by name. A role's own
-frameworks stand beside its children as one member, called `.`, of weight 1.
+`eng/ads` is a child of `eng`. At every level members are ordered by dominant share divided by weight, then by name. A
+role's own frameworks stand beside its children as one member, called `.`, of weight 1.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from runrig.ids import Role
+from runrig.resources import Resources
+from runrig_master.core.commands import DEFAULT_WEIGHT_MILLIS, RoleRecord
 from runrig_master.core.quotas import Quota
 from runrig_master.core.resources import Holding
 
 if TYPE_CHECKING:
     from runrig_master.core.clients import Client
 
-DEFAULT_WEIGHT_MILLIS = 1000
+Member: TypeAlias = "RoleNode | OwnFrameworks | Client"
+Entry: TypeAlias = "tuple[float, str, Member]"
+
 OWN_FRAMEWORKS = "."
 
 
@@ -35,6 +39,10 @@ class Order:
         """Return how many members it has."""
         return len(self._keys)
 
+    def __contains__(self, member: Member) -> bool:
+        """Say whether somebody is a member."""
+        return member in self._keys
+
     def add(self, member: Member) -> None:
         """Take a member in."""
         self._keys[member] = None
@@ -45,11 +53,12 @@ class Order:
         share = self._keys.pop(member)
         self._moved.pop(member, None)
         if share is not None:
-            del self._entries[bisect_left(self._entries, (share, member.name))]  # type: ignore[arg-type]
+            del self._entries[bisect_left(self._entries, (share, member.name))]
 
     def move(self, member: Member) -> None:
-        """Learn that a member's share has changed."""
-        self._moved[member] = None
+        """Learn that a member's share may have changed; who is no member is passed over."""
+        if member in self._keys:
+            self._moved[member] = None
 
     def members(self) -> Iterator[Member]:
         """Yield the members, in no order."""
@@ -80,7 +89,7 @@ class Order:
             if share == before:
                 continue
             if before is not None:
-                del entries[bisect_left(entries, (before, member.name))]  # type: ignore[arg-type]
+                del entries[bisect_left(entries, (before, member.name))]
             insort(entries, (share, member.name, member))
             keys[member] = share
         self._moved.clear()
@@ -139,6 +148,18 @@ class RoleNode:
         """Return the dominant share of what it holds, divided by its weight."""
         return self.holding.dominant_share(total, self.weight_millis)
 
+    def lacks(self) -> bool:
+        """Say whether it holds less than it is guaranteed, of anything."""
+        guarantee = self.guarantee
+        return guarantee is not None and guarantee.exceeds(self.holding)
+
+    def satisfaction(self) -> float:
+        """Return the smallest part that it holds of what it is guaranteed."""
+        assert self.guarantee is not None
+        held = self.holding
+        parts = (getattr(held, name) / amount for name, amount in self.guarantee.amounts().items() if amount)
+        return min(parts, default=1.0)
+
     @property
     def clients(self) -> int:
         """Return how many frameworks have this very role."""
@@ -158,10 +179,6 @@ class RoleNode:
         )
 
 
-Member = RoleNode | OwnFrameworks | "Client"
-Entry = tuple[float, str, Member]
-
-
 class RoleTree:
     """All roles that anything is known of, below a root without a name."""
 
@@ -169,6 +186,11 @@ class RoleTree:
         self.root = RoleNode(Role(""), "", None)
         self.total = Holding()
         """What all agents that count have together."""
+        self.guaranteed: list[RoleNode] = []
+        """Roles with a guarantee, by name."""
+        self.has_limits = False
+        self.optimistic: list[RoleNode] = []
+        """Roles whose offers are optimistic, by name."""
         self._nodes: dict[Role, RoleNode] = {}
         self._is_total_new = False
 
@@ -191,6 +213,20 @@ class RoleTree:
             parent.order.add(node)
         return node
 
+    def set_role(self, record: RoleRecord) -> None:
+        """Take up a role's weight, quotas and kind of offers."""
+        node = self.node(record.role)
+        node.weight_millis = record.weight_millis
+        node.limit = record.limit
+        node.guarantee = record.guarantee
+        node.is_optimistic = record.is_optimistic
+        assert node.parent is not None
+        node.parent.order.move(node)
+        self.guaranteed = [each for each in self if each.guarantee is not None]
+        self.optimistic = [each for each in self if each.is_optimistic]
+        self.has_limits = any(each.limit is not None for each in self)
+        self.prune(node)
+
     def prune(self, node: RoleNode) -> None:
         """Forget a role of which nothing is known any more, and those above it likewise."""
         while node.parent is not None and not node.is_needed:
@@ -207,9 +243,27 @@ class RoleTree:
 
     # Holdings
 
-    def grow(self, resources: Holding | None = None) -> None:
-        """Learn that the total has changed."""
+    def total_changed(self) -> None:
+        """Learn that what all agents have has changed."""
         self._is_total_new = True
+
+    def hold(self, client: Client, resources: Resources) -> None:
+        """Count `resources` into what a client and the roles above it hold."""
+        client.holding.add(resources)
+        node = client.node
+        node.own.holding.add(resources)
+        for above in self.path(node):
+            above.holding.add(resources)
+        self._moved(client)
+
+    def release(self, client: Client, resources: Resources) -> None:
+        """Count them out."""
+        client.holding.remove(resources)
+        node = client.node
+        node.own.holding.remove(resources)
+        for above in self.path(node):
+            above.holding.remove(resources)
+        self._moved(client)
 
     def settle(self) -> None:
         """Have all orders read their shares anew if the total has changed."""
@@ -219,8 +273,7 @@ class RoleTree:
                 node.order.all_moved()
                 node.own.order.all_moved()
 
-    def moved(self, client: Client) -> None:
-        """Learn that a client's holding has changed, and with it those above."""
+    def _moved(self, client: Client) -> None:
         node = client.node
         node.own.order.move(client)
         node.order.move(node.own)

@@ -49,5 +49,7 @@ class CoreSettings:
     """Frameworks that were removed and whose id is still refused; the oldest are forgotten above it."""
     filters_per_agent_and_framework: int = 16
     """Refusals remembered for one agent, framework and role; the oldest go first."""
+    conflicts_remembered: int = 10_000
+    """Optimistic offers of which it is remembered that another framework was first, to answer a late Accept."""
     unacknowledged_per_task: int = 64
     """Updates kept for a scheduler that is away; older ones come again from the agent."""

@@ -1,23 +1,25 @@
 """What the core knows: agents, frameworks, tasks, offers, and what each holds.
 
-Plain mutable state, changed only within `Master.handle`. The invariant of every agent: total = used + offered + free.
+Plain mutable state, changed only within `Master.handle`.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Iterable
+from dataclasses import replace
 from enum import Enum
 
 from runrig.agents import AgentInfo
-from runrig.demand import Demand
 from runrig.ids import AgentId, FrameworkId, OfferId, Role, TaskId
 from runrig.offers import FrameworkInfo
 from runrig.reservations import Unavailability
 from runrig.resources import NOTHING, Resources
-from runrig.tasks import Reason, RuntimeKind, Source, StatusUpdate, TaskState
+from runrig.tasks import NO_TERMS, Reason, RuntimeKind, Source, StatusUpdate, TaskState, Terms
+from runrig_master.core.clients import Client, Groups, Wanted
 from runrig_master.core.commands import Drain
 from runrig_master.core.events import StreamId
-from runrig_master.core.resources import Holding
+from runrig_master.core.pools import Pool
 
 TaskKey = tuple[FrameworkId, TaskId]
 
@@ -36,14 +38,14 @@ class Agent:
     """An agent: who it is, what it has, what is taken of it."""
 
     __slots__ = (
+        "attributes",
         "drain",
-        "free",
         "info",
+        "is_counted",
         "is_deactivated",
         "is_drained",
-        "is_overcommitted",
-        "is_pooled",
         "offers",
+        "pools",
         "presence",
         "session",
         "since",
@@ -51,11 +53,12 @@ class Agent:
         "tasks",
         "unavailability",
         "unreachable_at",
-        "used",
     )
 
     def __init__(self, info: AgentInfo, presence: Presence, since: float) -> None:
         self.info = info
+        self.attributes = attributes_of(info)
+        """Its attributes, its hostname among them."""
         self.presence = presence
         self.since = since
         self.session = 0
@@ -67,15 +70,13 @@ class Agent:
         """It was found empty, as its drain wants it."""
         self.unavailability: Unavailability | None = None
         """When it is planned to be away."""
-        self.is_pooled = False
+        self.is_counted = False
         """Its resources count in the cluster's total, its tasks in their frameworks' holdings."""
-        self.is_overcommitted = False
-        """Its tasks use more than it has: it has shrunk, or two of them name one port."""
         self.unreachable_at: float | None = None
         self.offers: dict[OfferId, OutstandingOffer] = {}
         self.tasks: dict[TaskKey, Task] = {}
-        self.used = NOTHING
-        self.free = info.resources
+        self.pools: dict[str, Pool] = {}
+        """By reservation id: of what is not reserved (empty), and of each reservation."""
 
     @property
     def id(self) -> AgentId:
@@ -89,46 +90,106 @@ class Agent:
         return is_active and bool(self.info.runtimes)
 
     @property
+    def used(self) -> Resources:
+        """Return what its tasks use; what two of them have by mistake counts once."""
+        return _sum(pool.used for pool in self.pools.values())
+
+    @property
     def offered(self) -> Resources:
         """Return what stands in its offers."""
-        total = NOTHING
-        for offer in self.offers.values():
-            total = total + offer.resources
-        return total
+        return _sum(pool.offered for pool in self.pools.values())
+
+    @property
+    def free(self) -> Resources:
+        """Return what nobody has."""
+        return _sum(pool.free for pool in self.pools.values())
+
+    @property
+    def is_overcommitted(self) -> bool:
+        """Say whether its tasks use more than it has."""
+        return any(pool.is_overcommitted for pool in self.pools.values())
+
+    def attribute(self, name: str) -> str | None:
+        """Return the first value of an attribute, `hostname` among them."""
+        return next((value for key, value in self.attributes if key == name), None)
+
+
+def attributes_of(info: AgentInfo) -> tuple[tuple[str, str], ...]:
+    """Return an agent's attributes, its hostname among them."""
+    return (("hostname", info.hostname), *info.attributes)
+
+
+def _sum(parts: Iterable[Resources]) -> Resources:
+    total = NOTHING
+    for part in parts:
+        fresh = Resources(ports=part.ports).less_ports(total.ports).ports
+        total = total + replace(part, ports=fresh)
+    return total
 
 
 class OutstandingOffer:
     """An offer that has not ended."""
 
-    __slots__ = ("agent", "expires_at", "framework", "id", "made_at", "resources", "role")
+    __slots__ = (
+        "client",
+        "expires_at",
+        "gang_id",
+        "id",
+        "is_optimistic",
+        "made_at",
+        "parts",
+        "pool",
+        "resources",
+    )
 
     def __init__(
         self,
         offer_id: OfferId,
-        agent: Agent,
-        framework: Framework,
-        role: Role,
+        pool: Pool,
+        client: Client,
         resources: Resources,
         made_at: float,
         expires_at: float,
+        parts: tuple[tuple[Wanted, int], ...] = (),
+        gang_id: str = "",
+        is_optimistic: bool = False,
     ) -> None:
         self.id = offer_id
-        self.agent = agent
-        self.framework = framework
-        self.role = role
+        self.pool = pool
+        self.client = client
         self.resources = resources
+        self.parts = parts
+        """The demand that it was cut for, with the number of tasks of each."""
+        self.gang_id = gang_id
+        self.is_optimistic = is_optimistic
         self.made_at = made_at
         self.expires_at = expires_at
+
+    @property
+    def agent(self) -> Agent:
+        """Return the agent whose resources it holds."""
+        return self.pool.agent
+
+    @property
+    def framework(self) -> Framework:
+        """Return the framework that has it."""
+        return self.client.framework
+
+    @property
+    def role(self) -> Role:
+        """Return the role that it is for."""
+        return self.client.role
 
 
 class Framework:
     """A framework: who it is, where its scheduler is, what it holds."""
 
     __slots__ = (
-        "demands",
+        "clients",
+        "declines",
         "ended",
         "failover_deadline",
-        "holdings",
+        "groups",
         "info",
         "is_completed",
         "offers",
@@ -145,13 +206,16 @@ class Framework:
         self.stream: StreamId | None = None
         self.suppressed: set[Role] = set()
         self.uses_demand = False
-        self.demands: dict[Role, tuple[Demand, ...]] = {}
         self.failover_deadline: float | None = None
         self.is_completed = False
         self.offers: dict[OfferId, OutstandingOffer] = {}
         self.tasks: dict[TaskId, Task] = {}
         self.ended: OrderedDict[TaskId, Task] = OrderedDict()
-        self.holdings: dict[Role, Holding] = {}
+        self.clients: dict[Role, Client] = {}
+        """By role: those that it has, and those in which it still holds something."""
+        self.groups = Groups()
+        self.declines: OrderedDict[str, tuple[int, float]] = OrderedDict()
+        """Why it declined offers, in its words: how often, and when last; the latest at the end."""
 
     @property
     def id(self) -> FrameworkId:
@@ -178,12 +242,15 @@ class Task:
         "latest",
         "launched_at_ms",
         "name",
+        "pool",
         "resources",
         "role",
         "started_at_ms",
         "state",
         "status",
+        "terms",
         "unacknowledged",
+        "volume_ids",
     )
 
     def __init__(
@@ -191,16 +258,21 @@ class Task:
         task_id: TaskId,
         name: str,
         framework: Framework,
-        agent: Agent,
+        pool: Pool,
         role: Role,
         resources: Resources,
         labels: tuple[tuple[str, str], ...],
         status: StatusUpdate,
+        terms: Terms = NO_TERMS,
+        volume_ids: tuple[str, ...] = (),
     ) -> None:
         self.id = task_id
         self.name = name
         self.framework = framework
-        self.agent = agent
+        self.pool = pool
+        self.agent = pool.agent
+        self.terms = terms
+        self.volume_ids = volume_ids
         self.role = role
         self.resources = resources
         self.labels = labels

@@ -7,6 +7,7 @@ from collections import Counter
 from runrig.offers import InverseOfferReason
 from runrig.resources import Resources
 from runrig_master.core.cluster import Cluster
+from runrig_master.core.pools import Pool
 from runrig_master.core.resources import Holding
 from runrig_master.core.state import Agent, Presence, Task
 
@@ -56,7 +57,19 @@ def _check_agent(agent: Agent) -> None:
         assert not agent.offers, f"{agent.id} is {agent.presence.value}, and offered"
     assert (agent.stream is not None) == (agent.presence is Presence.CONNECTED)
     in_pool = agent.presence in (Presence.CONNECTED, Presence.DISCONNECTED)
-    assert agent.is_pooled == in_pool
+    assert agent.is_counted == in_pool
+    for pool in agent.pools.values():
+        _check_pool(pool)
+
+
+def _check_pool(pool: Pool) -> None:
+    alive = [task for task in pool.agent.tasks.values() if not task.state.is_terminal and task.pool is pool]
+    used: Amounts = sum((amounts(task.resources) for task in alive), Counter())
+    if not pool.is_overcommitted:
+        assert used == amounts(pool.used)
+        assert used + amounts(pool.offered) + amounts(pool.free) == amounts(pool.total)
+    for offer in pool.optimistic.values():
+        assert pool.free.contains(offer.resources)
 
 
 def _check_offers(cluster: Cluster) -> None:
@@ -100,27 +113,30 @@ def _check_holdings(cluster: Cluster) -> None:
     by_role: dict[str, Amounts] = {}
     total: Amounts = Counter()
     for agent in cluster.agents.values():
-        if agent.is_pooled:
+        if agent.is_counted:
             total += fair(agent.info.resources)
-    assert total == amounts(cluster.total)
+    assert total == amounts(cluster.tree.total)
     for framework in (*cluster.frameworks.values(), *cluster.completed.values()):
         mine: dict[str, Amounts] = {}
         for offer in framework.offers.values():
-            mine[offer.role] = mine.get(offer.role, Counter()) + fair(offer.resources)
+            if not offer.is_optimistic:
+                mine[offer.role] = mine.get(offer.role, Counter()) + fair(offer.resources)
         for task in framework.tasks.values():
-            if not task.state.is_terminal and task.agent.is_pooled:
+            if not task.state.is_terminal and task.agent.is_counted:
                 mine[task.role] = mine.get(task.role, Counter()) + fair(task.resources)
-        for role in {*mine, *framework.holdings}:
-            held = framework.holdings.get(role)  # type: ignore[call-overload]
-            assert (amounts(held) if held is not None else Counter()) == mine.get(role, Counter())
+        for role in {*mine, *framework.clients}:
+            client = framework.clients.get(role)  # type: ignore[call-overload]
+            assert (amounts(client.holding) if client is not None else Counter()) == mine.get(role, Counter())
             by_role[role] = by_role.get(role, Counter()) + mine.get(role, Counter())
-    for role in {*by_role, *cluster.role_holdings}:
-        held = cluster.role_holdings.get(role)  # type: ignore[call-overload]
-        assert (amounts(held) if held is not None else Counter()) == by_role.get(role, Counter())
+    for node in cluster.tree:
+        assert amounts(node.own.holding) == by_role.pop(node.role, Counter())
+        below: Amounts = sum((amounts(child.holding) for child in node.children.values()), Counter())
+        assert amounts(node.holding) == amounts(node.own.holding) + below
+    assert not any(by_role.values())
 
 
 def _check_lists(cluster: Cluster) -> None:
-    members = {role: set(them) for role, them in cluster.members.items()}
+    members = {node.role: {each.name for each in node.own.order.members()} for node in cluster.tree if node.clients}
     expected: dict[str, set[str]] = {}
     for framework in cluster.frameworks.values():
         assert not framework.is_completed

@@ -208,8 +208,8 @@ def test_the_resources_of_an_unreachable_agent_leave_the_pool() -> None:
     world.turn(after=SILENCE_S)
     cluster = world.master.cluster
 
-    assert cluster.total.cpu_millis == 0
-    assert cluster.frameworks[F].holdings[framework().roles[0]].cpu_millis == 0
+    assert cluster.tree.total.cpu_millis == 0
+    assert cluster.frameworks[F].clients[framework().roles[0]].holding.cpu_millis == 0
 
 
 def test_the_master_asks_to_be_woken_when_an_agent_becomes_unreachable() -> None:

@@ -8,7 +8,9 @@ from runrig.agents import AgentChanged
 from runrig.ids import AgentId, FrameworkId, OfferId, Role
 from runrig.offers import Decline, Filter, Revive, Suppress
 from runrig.resources import Resources
+from runrig_master.core.clients import Client
 from runrig_master.core.filters import Filters, Refusal
+from runrig_master.core.pools import Pool
 from runrig_master.core.settings import CoreSettings
 from tests.master.core.cluster import (
     FINISHED,
@@ -259,21 +261,27 @@ def test_a_decline_that_is_replayed_changes_nothing() -> None:
 def test_refusals_of_one_agent_are_bounded_and_the_oldest_go_first() -> None:
     settings = CoreSettings(filters_per_agent_and_framework=2)
     filters = Filters(settings.filters_per_agent_and_framework)
-    key = (FrameworkId("f"), Role("f"))
+    pool, client = _pool_and_client()
     for cpus, mem in ((1, 30), (2, 20), (3, 10)):
-        filters.refuse(AgentId("a1"), key, Refusal(Resources(cpus, mem), 100.0, ""))
+        filters.refuse(pool, client, Refusal(Resources(cpus, mem), 100.0, ""))
 
-    assert not filters.hide(AgentId("a1"), key, Resources(1, 30), 0.0)
-    assert filters.hide(AgentId("a1"), key, Resources(2, 20), 0.0)
-    assert filters.hide(AgentId("a1"), key, Resources(3, 10), 0.0)
+    assert not filters.hide(pool, client, Resources(1, 30), 0.0)
+    assert filters.hide(pool, client, Resources(2, 20), 0.0)
+    assert filters.hide(pool, client, Resources(3, 10), 0.0)
+
+
+def _pool_and_client() -> tuple[Pool, Client]:
+    cluster = given(agent("a1"), framework("f")).master.cluster
+    [pool] = cluster.agents[AgentId("a1")].pools.values()
+    return pool, cluster.frameworks[FrameworkId("f")].clients[Role("f")]
 
 
 def test_refusals_that_are_revived_again_and_again_leave_nothing_behind() -> None:
     """A framework that refuses for a year and revives every second must not fill the master's memory."""
     filters = Filters(16)
-    key = (FrameworkId("f"), Role("f"))
+    pool, client = _pool_and_client()
     for second in range(50_000):
-        filters.refuse(AgentId("a1"), key, Refusal(Resources(1), second + 365 * 86_400.0, ""))
-        filters.clear_framework(FrameworkId("f"))
+        filters.refuse(pool, client, Refusal(Resources(1), second + 365 * 86_400.0, ""))
+        filters.clear_client(client)
 
     assert len(filters._expiries) < 5_000

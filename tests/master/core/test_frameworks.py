@@ -400,7 +400,8 @@ def test_demand_is_kept_by_role_and_its_bound_is_named() -> None:
     refused = refused_calls(world.call(UpdateDemand(Role("f"), too_many)))
     alien = refused_calls(world.call(UpdateDemand(Role("g"), ())))
 
-    assert world.master.cluster.frameworks[F].demands == {"f": too_many[:2]}
+    client = world.master.cluster.frameworks[F].clients[Role("f")]
+    assert [wanted.demand for wanted in client.wanted.values()] == list(too_many[:2])
     assert refused == [
         ("update_demand", "update_demand.demands: 3 is not allowed; allowed: at most 2 (max_demands_per_role)")
     ]

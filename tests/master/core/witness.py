@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from runrig.agents import AgentChanged, AgentInfo, KillTask, Launch, Order, Register, Registered
+from runrig.demand import Demand
 from runrig.ids import AgentId, FrameworkId, OfferId, Role
 from runrig.offers import (
     Accept,
@@ -33,10 +34,11 @@ from runrig.offers import (
     Subscribed,
     Suppress,
     TasksUpdated,
+    UpdateDemand,
     UpdateFramework,
 )
-from runrig.resources import NOTHING, Resources
-from runrig.tasks import Reason, StatusUpdate, TaskState
+from runrig.resources import NOTHING, Resources, count_ports
+from runrig.tasks import Reason, RuntimeKind, StatusUpdate, TaskState
 from runrig_master.core.commands import (
     AgentRecord,
     AnswerOperator,
@@ -72,6 +74,9 @@ FilterKey = tuple[FrameworkId, Role, AgentId]
 class _Scheduler:
     info: FrameworkInfo
     suppressed: set[Role] = field(default_factory=set)
+    uses_demand: bool = False
+    demands: dict[Role, tuple[Demand, ...]] = field(default_factory=dict)
+    """What it wants, by role, as far as that is sure: an Accept makes it unsure until it is stated again."""
 
 
 @dataclass
@@ -148,6 +153,9 @@ class Witness:
         match call:
             case Accept():
                 self._heard_accept(mine, call)
+                scheduler.demands.clear()
+            case UpdateDemand(role, demands) if role in scheduler.info.roles:
+                scheduler.demands[role] = demands
             case Decline():
                 for offer_id in call.offer_ids:
                     owner, offer = self.offers.get(offer_id, (None, None))
@@ -211,9 +219,26 @@ class Witness:
             (scheduler.info.framework_id, role, agent)
             for scheduler in self._schedulers.values()
             for role in scheduler.info.roles
-            if role not in scheduler.suppressed
+            if role not in scheduler.suppressed and self._would_take(scheduler, role, agent, free)
         ]
         return [key for key in keys if not self._is_hidden(key, free, now)]
+
+    def _would_take(self, scheduler: _Scheduler, role: Role, agent: AgentId, free: Resources) -> bool:
+        """Say whether a role is surely in want of what is free; of demand only what is simple is sure."""
+        if not scheduler.uses_demand:
+            return True
+        mine = scheduler.info.framework_id
+        if any(owner == mine for owner, _ in self.offers.values()):
+            return False
+        runtimes = self._infos[agent].runtimes
+        return any(
+            not demand.constraints
+            and not demand.gang_id
+            and (demand.runtime is RuntimeKind.ANY or demand.runtime in runtimes)
+            and free.contains(demand.resources)
+            and count_ports(free.less_ports(demand.resources.ports).ports) >= demand.port_count
+            for demand in scheduler.demands.get(role, ())
+        )
 
     def _is_hidden(self, key: FilterKey, free: Resources, now: float) -> bool:
         return any(until > now and refused.contains(free) for refused, until in self._filters.get(key, []))
@@ -312,7 +337,7 @@ class Witness:
         for other, scheduler in list(self._schedulers.items()):
             assert scheduler.info.framework_id != item.framework_id, f"stream {other} was not told that it is overtaken"
         self._forget_filters(framework=item.framework_id)
-        self._schedulers[stream] = _Scheduler(record.framework, set(call.suppressed_roles))
+        self._schedulers[stream] = _Scheduler(record.framework, set(call.suppressed_roles), call.uses_demand)
 
     def _inverse_offer_seen(self, mine: FrameworkId, inverse: InverseOffer, disk: Mapping[str, Record]) -> None:
         id_ = inverse.inverse_offer_id

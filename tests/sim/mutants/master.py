@@ -9,19 +9,19 @@ from tests.sim.mutants.mutant import Mutant, Part
 _mutant = partial(Mutant, part=Part.MASTER)
 _CORE = "master/runrig_master/core"
 _agents = partial(_mutant, file=f"{_CORE}/agents.py")
-_allocator = partial(_mutant, file=f"{_CORE}/allocator.py")
 _cluster = partial(_mutant, file=f"{_CORE}/cluster.py")
 _frameworks = partial(_mutant, file=f"{_CORE}/frameworks.py")
 _launching = partial(_mutant, file=f"{_CORE}/launching.py")
 _master = partial(_mutant, file=f"{_CORE}/master.py")
+_passes = partial(_mutant, file=f"{_CORE}/allocation/passes.py")
 _statuses = partial(_mutant, file=f"{_CORE}/statuses.py")
 
 MUTANTS = (
     # Resources and offers
     _cluster(
         name="an ended task gives its resources back twice",
-        old="            agent.free = agent.free + task.resources\n",
-        new="            agent.free = agent.free + task.resources + task.resources\n",
+        old="            pool.free = pool.free + task.resources\n",
+        new="            pool.free = pool.free + task.resources + task.resources\n",
     ),
     _statuses(
         name="resources return when the end is acknowledged, not when it comes",
@@ -37,8 +37,8 @@ MUTANTS = (
     ),
     _launching(
         name="an offer that was accepted can be accepted again",
-        old="plan.role\n    for offer in plan.offers:\n        cluster.close_offer(offer)\n",
-        new="plan.role\n",
+        old=".client\n    for offer in plan.offers:\n        cluster.close_offer(offer)\n",
+        new=".client\n",
     ),
     _launching(
         name="an offer of another framework is accepted",
@@ -60,10 +60,11 @@ MUTANTS = (
         old="    if not left.contains(task.resources):\n",
         new="    if left.is_empty:\n",
     ),
-    _allocator(
+    _passes(
         name="filters are ignored",
-        old="            if filters.hide(agent.id, (framework.id, role), agent.free, now):\n",
-        new="            if agent.free.is_empty:\n",
+        old=" or self.cluster.filters.hide(pool, client, resources, self.now):\n",
+        new=":\n",
+        also=((" & self.open_to(client) & ~client.hidden\n", " & self.open_to(client)\n"),),
     ),
     _launching(
         name="the milliseconds of a filter are taken for seconds",
@@ -72,18 +73,20 @@ MUTANTS = (
     ),
     _frameworks(
         name="revive does not clear filters",
-        old="        cluster.filters.clear_framework(framework.id, role)\n",
-        new="",
+        old="        cluster.filters.clear_client(client)\n        demands.look_anew(cluster, client)\n",
+        new="        demands.look_anew(cluster, client)\n",
     ),
     _cluster(
         name="what a framework declines is offered to nobody else",
-        old="            offer.agent.free = offer.agent.free + offer.resources\n        self.mark_dirty(offer.agent)\n",
-        new="            offer.agent.free = offer.agent.free + offer.resources\n",
+        old="            pool.free = pool.free + offer.resources\n            self._free_changed(pool)\n"
+        "        self.mark_dirty(pool.agent)\n",
+        new="            pool.free = pool.free + offer.resources\n            self._free_changed(pool)\n",
     ),
     _cluster(
         name="what an ended task used waits for something else to happen",
-        old="            agent.free = agent.free + task.resources\n        self.mark_dirty(agent)\n",
-        new="            agent.free = agent.free + task.resources\n",
+        old="            pool.free = pool.free + task.resources\n            self._free_changed(pool)\n"
+        "        self.mark_dirty(task.agent)\n",
+        new="            pool.free = pool.free + task.resources\n            self._free_changed(pool)\n",
     ),
     _mutant(
         name="suppressed roles are offered to",
@@ -105,15 +108,14 @@ MUTANTS = (
     # Agents
     _agents(
         name="offers of an agent whose stream broke stand",
-        old="    cluster.silent[agent.id] = agent\n"
-        "    cluster.rescind(list(agent.offers.values()), RescindReason.AGENT_LEFT)\n    cluster.dirty.pop",
-        new="    cluster.silent[agent.id] = agent\n    cluster.dirty.pop",
+        old="    cluster.silent[agent.id] = agent\n    cluster.withdraw(agent, RescindReason.AGENT_LEFT)\n",
+        new="    cluster.silent[agent.id] = agent\n",
     ),
     _agents(
         name="unreachable is said before it is durable",
-        old="    cluster.filters.clear_agent(agent.id)\n    cluster.persist_agent(agent)\n"
+        old="    _clear_filters(cluster, agent)\n    cluster.persist_agent(agent)\n"
         '    cluster.note("agent unreachable"',
-        new='    cluster.filters.clear_agent(agent.id)\n    cluster.note("agent unreachable"',
+        new='    _clear_filters(cluster, agent)\n    cluster.note("agent unreachable"',
         also=(
             (
                 "Reason.AGENT_UNREACHABLE, text, now)\n",

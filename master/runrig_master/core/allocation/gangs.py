@@ -1,0 +1,57 @@
+"""Gangs: demands that start all or not at all, placed as one step."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from runrig_master.core.allocation.places import Places
+from runrig_master.core.allocation.predicates import quota_problem, suitable
+from runrig_master.core.clients import Client, Wanted
+from runrig_master.core.pools import Pool
+
+if TYPE_CHECKING:
+    from runrig_master.core.allocation.passes import Pass
+
+
+def members(client: Client, gang_id: str) -> list[Wanted]:
+    """Return the demands of a gang, in the order in which they stand in the queue."""
+    return [wanted for wanted in client.queue if wanted.demand.gang_id == gang_id]
+
+
+def place(pass_: Pass, wanted: Wanted) -> bool:
+    """Take places for all of a gang; False: they do not all fit, and nothing is taken."""
+    gang = members(wanted.client, wanted.demand.gang_id)
+    for member in gang:
+        member.spent = pass_.round
+    is_new = any(member.is_new for member in gang)
+    if not is_new and not pass_.scope(wanted.client, False):
+        return False
+    if any(member.offered for member in gang) or any(other.is_infeasible for other in _all_of(wanted)):
+        return False
+    taken: list[tuple[Wanted, Pool]] = []
+    for member in gang:
+        if not _place_all(pass_, member, taken):
+            for each, pool in reversed(taken):
+                pass_.give_back(each, pool)
+            if is_new and not taken:
+                pass_.judge(member)
+            return False
+    return True
+
+
+def _all_of(wanted: Wanted) -> list[Wanted]:
+    gang_id = wanted.demand.gang_id
+    return [each for each in wanted.client.wanted.values() if each.demand.gang_id == gang_id]
+
+
+def _place_all(pass_: Pass, member: Wanted, taken: list[tuple[Wanted, Pool]]) -> bool:
+    cluster = pass_.cluster
+    candidates = pass_.scope(member.client, True) & suitable(cluster, member)
+    places = Places(cluster, member, candidates, pass_.now)
+    for _ in range(member.unmet):
+        pool = places.best() if quota_problem(cluster, member) is None else None
+        if pool is None:
+            return False
+        pass_.take_task(member, pool)
+        taken.append((member, pool))
+    return True

@@ -1,0 +1,274 @@
+"""One pass: what became free, and who wants more, brought together step by step.
+
+Rule 1: a step takes the client that is first in the tree's order, and gives it one task of what it demands, or all of
+        one pool if it makes no demands. Then the order is looked at again.
+Rule 2: a client is shown the pools that changed since the last pass, and all of them when it wants more than then.
+Rule 3: who can take nothing more is not asked again in the pass.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from runrig.resources import Resources
+from runrig_master.core.allocation import gangs, optimistic
+from runrig_master.core.allocation.places import Places
+from runrig_master.core.allocation.predicates import (
+    holds_when_empty,
+    open_to,
+    quota_problem,
+    suitable,
+    unclaimed,
+)
+from runrig_master.core.allocation.queue import Queue
+from runrig_master.core.clients import Client, Wanted, need
+from runrig_master.core.cluster import Cluster
+from runrig_master.core.demands import line_up
+from runrig_master.core.pools import Bits, Pool, is_worth_offering
+from runrig_master.core.roles import RoleNode
+from runrig_master.core.state import OutstandingOffer
+
+
+def allocate(cluster: Cluster, now: float) -> list[OutstandingOffer]:
+    """Run a pass if anything changed; return the offers made."""
+    if not cluster.dirty and not cluster.hungry and not cluster.reshaped:
+        cluster.passed_on = {}
+        return []
+    return Pass(cluster, now).run()
+
+
+class _Take:
+    """What a client takes from a pool in this pass."""
+
+    __slots__ = ("parts", "resources", "tasks")
+
+    def __init__(self, resources: Resources) -> None:
+        self.resources = resources
+        self.tasks: list[Resources] = []
+        self.parts: dict[Wanted, int] = {}
+
+
+class Pass:
+    """One pass over what is dirty and who is hungry."""
+
+    def __init__(self, cluster: Cluster, now: float) -> None:
+        cluster.passes += 1
+        cluster.tree.settle()
+        self.cluster = cluster
+        self.now = now
+        self.dirty = cluster.dirty & cluster.pools.offerable
+        self.hungry, cluster.hungry = cluster.hungry, {}
+        self.passed_on, cluster.passed_on = cluster.passed_on, {}
+        cluster.dirty = 0
+        for pool in cluster.pools.within(self.dirty):
+            if pool.refused:
+                cluster.filters.refresh(pool)
+        self.asks_again = False
+        """Even those who have passed a pool on in this turn are asked now."""
+        self.round = 2 * cluster.passes
+        self.made: list[OutstandingOffer] = []
+        self._takes: dict[tuple[Client, Pool, str], _Take] = {}
+        self._judged: dict[Client, None] = {}
+        self._places: dict[Wanted, Places] = {}
+        self._open: dict[Client, Bits] = {}
+        self._at: dict[Client, int] = {}
+        """How far a client's queue is spent."""
+        self._guaranteed: RoleNode | None = None
+        """The role whose guarantee is being served."""
+
+    def run(self) -> list[OutstandingOffer]:
+        """Take steps until nobody can take one; return the offers made."""
+        cluster = self.cluster
+        self._take_up_feasible()
+        self._serve_guarantees()
+        queue = Queue(cluster.tree.root, cluster.tree.total)
+        while queue.serve(self._step):
+            pass
+        if self.passed_on:
+            self.asks_again = True
+            self.round += 1
+            self._at.clear()
+            self._places.clear()
+            queue = Queue(cluster.tree.root, cluster.tree.total)
+            while queue.serve(self._step_of_passer):
+                pass
+        for (client, pool, gang_id), take in self._takes.items():
+            if not take.resources.is_empty:
+                parts = tuple(take.parts.items())
+                self.made.append(cluster.issue_offer(pool, client, take.resources, self.now, parts, gang_id))
+        self.made += optimistic.offers(self)
+        for client in self.hungry:
+            for wanted in client.queue:
+                wanted.is_new = False
+        for client in self._judged:
+            line_up(client)
+        cluster.settle_conflicts()
+        return self.made
+
+    # Guarantees
+
+    def _serve_guarantees(self) -> None:
+        """Serve roles below their guarantee first, the one with the smallest part of it before others."""
+        tree = self.cluster.tree
+        short = [node for node in tree.guaranteed if node.lacks()]
+        while short:
+            node = self._guaranteed = min(short, key=lambda node: (node.satisfaction(), node.role))
+            served = Queue(node, tree.total).serve(self._step)
+            if not served or not node.lacks():
+                short.remove(node)
+        self._guaranteed = None
+
+    # Steps
+
+    def _step(self, client: Client) -> bool:
+        if not client.takes_offers:
+            return False
+        if client.framework.uses_demand:
+            return self._demand_step(client)
+        return not client.node.is_optimistic and self._raw_step(client)
+
+    def _step_of_passer(self, client: Client) -> bool:
+        return client in self.passed_on and self._step(client)
+
+    def scope(self, client: Client, is_new: bool) -> Bits:
+        """Return the pools that a client is shown."""
+        pools = self.cluster.pools
+        bits = (pools.offerable if is_new else self.dirty) & pools.worth
+        if client in self.passed_on and not self.asks_again:
+            bits &= ~self.passed_on[client]
+        return bits
+
+    def _raw_step(self, client: Client) -> bool:
+        """Take all of one pool."""
+        candidates = self.scope(client, client in self.hungry) & self.open_to(client) & ~client.hidden
+        if not candidates or self.is_at_limit(client):
+            return False
+        for pool in self.cluster.pools.within(candidates):
+            if (client, pool, "") in self._takes:
+                continue
+            resources = self.cut(client, pool)
+            if resources is not None:
+                self._take(client, pool, resources)
+                return True
+        return False
+
+    def cut(self, client: Client, pool: Pool) -> Resources | None:
+        """Return what a client without demand is offered of a pool; None: nothing."""
+        resources = unclaimed(pool, None, self.now) if pool.claims else pool.free
+        if resources.gpus and not client.framework.info.takes_gpus:
+            resources = replace(resources, gpus=0)
+        tree = self.cluster.tree
+        if tree.has_limits:
+            for node in tree.path(client.node):
+                if node.limit is not None:
+                    resources = node.limit.cut(node.holding, resources)
+        served = self._guaranteed
+        if served is not None and served.guarantee is not None:
+            resources = served.guarantee.cut(served.holding, resources)
+        if not is_worth_offering(resources) or self.cluster.filters.hide(pool, client, resources, self.now):
+            return None
+        return resources
+
+    def is_at_limit(self, client: Client) -> bool:
+        """Say whether a limit above a client leaves it no cpu or no memory."""
+        tree = self.cluster.tree
+        return tree.has_limits and any(
+            node.limit is not None and not node.limit.admits(node.holding, _LEAST) for node in tree.path(client.node)
+        )
+
+    def _demand_step(self, client: Client) -> bool:
+        """Take one task of the most urgent demand that finds a place, or a whole gang."""
+        queue = client.queue
+        at = self._at.get(client, 0)
+        while at < len(queue):
+            wanted = queue[at]
+            if wanted.unmet > 0 and wanted.spent != self.round:
+                if wanted.demand.gang_id:
+                    if gangs.place(self, wanted):
+                        return True
+                elif (pool := self._place_for(wanted)) is not None:
+                    self.take_task(wanted, pool)
+                    return True
+            at += 1
+            self._at[client] = at
+        return False
+
+    def _place_for(self, wanted: Wanted) -> Pool | None:
+        if quota_problem(self.cluster, wanted) is not None:
+            return None
+        pool = self.places(wanted).best()
+        if pool is None:
+            wanted.spent = self.round
+            if wanted.is_new and not wanted.offered:
+                self.judge(wanted)
+        return pool
+
+    def places(self, wanted: Wanted) -> Places:
+        """Return the pools that a demand may still take from in this pass."""
+        places = self._places.get(wanted)
+        if places is None:
+            candidates = self.scope(wanted.client, wanted.is_new) & suitable(self.cluster, wanted)
+            places = self._places[wanted] = Places(self.cluster, wanted, candidates, self.now)
+        return places
+
+    def judge(self, wanted: Wanted) -> None:
+        """Put demand aside that no pool could hold even if it were empty: it costs nothing until a pool changes."""
+        pools = self.cluster.pools.within(suitable(self.cluster, wanted))
+        if not any(holds_when_empty(wanted, pool) for pool in pools):
+            wanted.is_infeasible = True
+            self.cluster.infeasible[wanted] = None
+            self._judged[wanted.client] = None
+
+    def _take_up_feasible(self) -> None:
+        """Take demand up again that a pool which came or has grown could hold."""
+        cluster = self.cluster
+        reshaped, cluster.reshaped = cluster.reshaped, 0
+        if not reshaped:
+            return
+        for wanted in list(cluster.infeasible):
+            pools = cluster.pools.within(reshaped & suitable(cluster, wanted))
+            if any(holds_when_empty(wanted, pool) for pool in pools):
+                del cluster.infeasible[wanted]
+                wanted.is_infeasible = False
+                wanted.is_new = True
+                self.hungry[wanted.client] = None
+                line_up(wanted.client)
+
+    def open_to(self, client: Client) -> Bits:
+        """Return the pools that are not reserved for others than a client."""
+        bits = self._open.get(client)
+        if bits is None:
+            bits = self._open[client] = open_to(self.cluster, client)
+        return bits
+
+    # Taking
+
+    def take_task(self, wanted: Wanted, pool: Pool) -> None:
+        """Take one task of a demand from a pool."""
+        take = self._take(wanted.client, pool, need(wanted.demand, pool), wanted.demand.gang_id)
+        take.parts[wanted] = take.parts.get(wanted, 0) + 1
+        wanted.offered += 1
+        wanted.client.framework.groups.add(wanted.demand.group, pool.agent, 1)
+
+    def give_back(self, wanted: Wanted, pool: Pool) -> None:
+        """Undo the latest task taken of a demand from a pool."""
+        take = self._takes[wanted.client, pool, wanted.demand.gang_id]
+        resources = take.tasks.pop()
+        self.cluster.give_back(pool, wanted.client, resources)
+        take.resources = take.resources - resources
+        take.parts[wanted] -= 1
+        wanted.offered -= 1
+        wanted.client.framework.groups.add(wanted.demand.group, pool.agent, -1)
+
+    def _take(self, client: Client, pool: Pool, resources: Resources, gang_id: str = "") -> _Take:
+        self.cluster.take(pool, client, resources)
+        take = self._takes.get((client, pool, gang_id))
+        if take is None:
+            take = self._takes[client, pool, gang_id] = _Take(resources)
+        else:
+            take.resources = take.resources + resources
+        take.tasks.append(resources)
+        return take
+
+
+_LEAST = Resources(cpu_millis=1, mem_mib=1)
