@@ -13,7 +13,20 @@ from typing import TypeVar
 
 from runrig.ids import AgentId, FrameworkId, TaskId
 from runrig.tasks import Reason, StatusUpdate, TaskState
-from runrig.wants import Answer, Decision, Delete, Put, Run, Stop, TaskChanged, TaskView, WakeAt, Want, Woken
+from runrig.wants import (
+    Answer,
+    AnswerInverse,
+    Decision,
+    Delete,
+    Put,
+    Run,
+    Stop,
+    TaskChanged,
+    TaskView,
+    WakeAt,
+    Want,
+    Woken,
+)
 from runrig_batch.core.batch import Batch
 from runrig_batch.core.job import JobId
 from runrig_batch.core.job_file import parse_submission
@@ -38,6 +51,7 @@ class Cluster:
     live: set[TaskId] = field(default_factory=set)
     stopping: set[TaskId] = field(default_factory=set)
     answers: list[Answer] = field(default_factory=list)
+    inverse_answers: list[AnswerInverse] = field(default_factory=list)
     last: list[Decision] = field(default_factory=list)
     alarm: float | None = None
     is_restarting_always: bool = False
@@ -96,6 +110,8 @@ class Cluster:
                 case Answer():
                     self.answers.append(decision)
                     self.on_answer(decision)
+                case AnswerInverse():
+                    self.inverse_answers.append(decision)
 
     # The agents.
 

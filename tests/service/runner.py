@@ -13,6 +13,7 @@ from runrig.ids import AgentId, FrameworkId, TaskId
 from runrig.tasks import Port, Reason, StatusUpdate, TaskState
 from runrig.wants import (
     Answer,
+    AnswerInverse,
     Connected,
     Decision,
     Delete,
@@ -48,6 +49,7 @@ class Runner:
         self.framework_id = FrameworkId("f-1")
         self.crashes_always = False
         self._answers: dict[int, object] = {}
+        self.inverse_answers: list[AnswerInverse] = []
         self.logic = Service(self.limits, self.policy)
         self._apply(self.logic.restore({}, {}, self.now))
         self.tell(Connected())
@@ -213,6 +215,8 @@ class Runner:
                     self.wake_at = decision.at if self.wake_at is None else min(self.wake_at, decision.at)
                 case Answer():
                     self._answers[id(decision.question)] = decision.value
+                case AnswerInverse():
+                    self.inverse_answers.append(decision)
 
     def _stop(self, task_id: TaskId) -> None:
         self.wants.pop(task_id, None)

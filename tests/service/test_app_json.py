@@ -64,6 +64,7 @@ FULL: dict[str, Any] = {
     "upgradeStrategy": {"minimumHealthCapacity": 0.5, "maximumOverCapacity": 0.2},
     "unreachableStrategy": {"inactiveAfterSeconds": 60, "expungeAfterSeconds": 120},
     "killSelection": "OLDEST_FIRST",
+    "priority": 100,
     "taskKillGracePeriodSeconds": 20,
     "dependencies": ["../db", "/auth"],
 }
@@ -216,6 +217,7 @@ def test_health_checks_have_marathons_defaults() -> None:
         ({"mem": -1}, "/mem", "must be a number from 0"),
         ({"instances": -1}, "/instances", "must be a whole number from 0 to 10000; got -1"),
         ({"instances": 1.5}, "/instances", "got 1.5"),
+        ({"priority": 1001}, "/priority", "must be a whole number from 0 to 1000; got 1001"),
         ({"instances": 10**400}, "/instances", "must be a whole number"),
         ({"instances": True}, "/instances", "got True"),
         ({"cmd": 5}, "/cmd", "must be a string"),

@@ -33,7 +33,8 @@ def test_a_task_has_what_the_app_says() -> None:
     assert found.spec.resources == Resources(500, 64, 10, 1)
     assert (found.spec.command.shell, found.spec.command.user) == ("serve", "nobody")
     assert (found.spec.name, found.spec.labels, found.spec.kill_grace_ms) == ("/shop/web", (("a", "b"),), 7000)
-    assert (found.group, found.role) == ("/shop/web", "service")
+    assert (found.group, found.role, found.priority) == ("/shop/web", "service", 0)
+    assert wanted(priority=7).priority == 7
     assert wanted(role="eng/web").role == "eng/web"
 
 

@@ -159,6 +159,7 @@ class App:
     kill_grace_ms: int | None = None
     role: Role | None = None
     accepted_roles: tuple[str, ...] = ()
+    priority: int = 0
     dependencies: tuple[str, ...] = ()
 
     @property

@@ -100,6 +100,7 @@ def _app(fields: Fields, name: str, limits: Limits) -> App:
         kill_grace_ms=read_kill_grace(fields),
         role=Role(fields.text("role")) if fields.text("role") else None,
         accepted_roles=fields.texts("acceptedResourceRoles"),
+        priority=fields.whole("priority", 0, 0, limits.priority),
         dependencies=tuple(_resolved(name, each) for each in fields.texts("dependencies")),
     )
 

@@ -18,6 +18,7 @@ def render_app(app: App) -> JsonObject:
             "user": app.user or None,
             "role": app.role,
             "acceptedResourceRoles": list(app.accepted_roles) or None,
+            "priority": app.priority or None,
             "container": _container(app) if app.container else None,
             "portDefinitions": [_definition(each) for each in app.ports] if _is_on_host(app) else None,
             "taskKillGracePeriodSeconds": None if app.kill_grace_ms is None else seconds(app.kill_grace_ms),

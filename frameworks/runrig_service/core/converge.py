@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from runrig.ids import TaskId
 from runrig.wants import Decision
@@ -54,11 +54,12 @@ def _step(state: State, app_id: str, now_ms: int) -> Next:
     _release_stranded(state, definition.app, result)
     inactive = _give_up(state, definition, now_ms, result)
     counts = _counts(definition, state.instances.tally(app_id), len(inactive))
-    planned = step(counts, definition.app.upgrade)
+    leaving = _next_to_leave(state, definition)
+    planned = _plan(definition, counts, leaving)
     if planned.stops:
-        _stop(state, definition, planned, inactive, result)
+        _stop(state, definition, planned, inactive, leaving, result)
     _start(state, definition, planned.start, now_ms, result)
-    if definition.change and _is_complete(counts):
+    if definition.change and _is_complete(counts, leaving):
         result.decisions += state.apps.complete(app_id)
     return result
 
@@ -117,15 +118,54 @@ def _counts(definition: Definition, tally: Tally, inactive: int) -> Counts:
     )
 
 
-def _is_complete(counts: Counts) -> bool:
-    return counts.new == counts.new_ready == counts.wanted and not counts.is_rolling and not counts.stopping
+def _next_to_leave(state: State, definition: Definition) -> Instance | None:
+    """Return the instance that is replaced now as its agent is drained; of old ones all are on their way out."""
+    app_id = definition.app.app_id
+    if not state.asked_back.concerns(app_id):
+        return None
+    leaving = state.asked_back.next_to_leave(app_id, state.instances.of(app_id))
+    return None if leaving is None or _is_old(leaving.version_ms, definition) else leaving
 
 
-def _stop(state: State, definition: Definition, planned: Step, inactive: set[TaskId], result: Next) -> None:
+def _plan(definition: Definition, counts: Counts, leaving: Instance | None) -> Step:
+    """Plan the next step; an instance that leaves is replaced as if it were old, and before it is stopped.
+
+    Only where the strategy allows no more than are wanted does it go first, if the strategy allows that.
+    """
+    upgrade = definition.app.upgrade
+    if leaving is None:
+        return step(counts, upgrade)
+    if not counts.is_rolling and counts.wanted * (1 + upgrade.maximum_over_capacity) >= counts.wanted + 1:
+        upgrade = replace(upgrade, minimum_health_capacity=1.0)
+    is_ready = int(leaving.is_ready)
+    counts = replace(
+        counts,
+        new=counts.new - 1,
+        new_ready=counts.new_ready - is_ready,
+        old_ready=counts.old_ready + is_ready,
+        old_not_ready=counts.old_not_ready + 1 - is_ready,
+    )
+    return step(counts, upgrade)
+
+
+def _is_complete(counts: Counts, leaving: Instance | None) -> bool:
+    """Say whether all that is wanted serves; the replacement of one that leaves may still wait for room."""
+    has_all = counts.new == counts.new_ready == counts.wanted or (leaving and counts.new_ready >= counts.wanted)
+    return bool(has_all) and not counts.is_rolling and not counts.stopping
+
+
+def _stop(
+    state: State,
+    definition: Definition,
+    planned: Step,
+    inactive: set[TaskId],
+    leaving: Instance | None,
+    result: Next,
+) -> None:
     app = definition.app
     instances = [each for each in _remaining(state, app) if each.task_id not in inactive]
-    old = [each for each in instances if _is_old(each.version_ms, definition)]
-    new = [each for each in instances if not _is_old(each.version_ms, definition)]
+    old = [each for each in instances if _is_old(each.version_ms, definition) or each is leaving]
+    new = [each for each in instances if not _is_old(each.version_ms, definition) and each is not leaving]
     victims = [
         *select(app, (each for each in old if not each.is_ready), planned.stop_not_ready),
         *select(app, (each for each in old if each.is_ready), planned.stop_ready),

@@ -60,6 +60,7 @@ def want(app: App, task_id: TaskId, version: str, policy: Policy, gathered: Valu
         group=app.app_id,
         role=app.role if app.role in policy.roles else policy.roles[0],
         placement=Placement.SPREAD,
+        priority=app.priority,
     )
 
 

@@ -38,6 +38,9 @@ class Limits:
     gpus: int = 1024
     """Gpus of one instance."""
 
+    priority: int = 1000
+    """The highest priority; 0 is the lowest and the default, as of batch jobs."""
+
     seconds: int = 366 * 86_400
     """Seconds that any interval, delay or timeout may be long."""
 
@@ -52,6 +55,7 @@ UNLIMITED = Limits(
     cpus=float(1 << 60),
     mib=1 << 60,
     gpus=1 << 60,
+    priority=1 << 60,
     seconds=1 << 60,
 )
 """For what was admitted once: a limit that is lowered later must not make stored apps unreadable."""

@@ -17,8 +17,10 @@ from collections.abc import Mapping
 
 from runrig.errors import Refused
 from runrig.ids import TaskId
+from runrig.offers import InverseOffer, InverseOfferReason, InverseOffersEnded, InverseOffersMade
 from runrig.wants import (
     Answer,
+    AnswerInverse,
     Connected,
     Decision,
     Disconnected,
@@ -78,8 +80,16 @@ class Service:
                 return self._learn(event.task, now_ms)
             case Woken():
                 return self._woken(now_ms)
-            case Connected() | Disconnected():
+            case Connected():
+                return self._converge_all(self._state.asked_back.clear(), now_ms)
+            case Disconnected():
                 return []
+            case InverseOffersMade():
+                return [each for inverse in event.inverse_offers for each in self._give_back(inverse, now_ms)]
+            case InverseOffersEnded():
+                forget = self._state.asked_back.forget
+                apps = [app_id for each in event.inverse_offer_ids for app_id in forget(each)]
+                return self._converge_all(apps, now_ms)
             case _:
                 return self._answer(event, now_ms)
 
@@ -126,13 +136,33 @@ class Service:
             decisions.append(self._state.failures.note(definition.app, view.status, last, now_ms))
         return decisions
 
+    def _give_back(self, inverse: InverseOffer, now_ms: int) -> list[Decision]:
+        """Replace what is on an agent that is drained, one after the other; stop at once what others need more."""
+        find = self._state.instances.find
+        asked = [each for task_id in inverse.task_ids if (each := find(task_id)) is not None]
+        if inverse.reason is InverseOfferReason.MAINTENANCE:
+            return [AnswerInverse(inverse.inverse_offer_id, is_accepted=False, reason="its instances run on")]
+        decisions: list[Decision] = []
+        if inverse.reason is InverseOfferReason.DRAIN:
+            self._state.asked_back.note(inverse.inverse_offer_id, asked)
+            intent = "its instances are replaced one after the other, each before it is stopped"
+        else:
+            for each in asked:
+                decisions += self._state.instances.stop(each)
+            intent = "its instances are being stopped"
+        decisions += self._converge_all([each.app_id for each in asked], now_ms)
+        return [*decisions, AnswerInverse(inverse.inverse_offer_id, is_accepted=True, reason=intent)]
+
+    def _converge_all(self, app_ids: list[str], now_ms: int) -> list[Decision]:
+        decisions: list[Decision] = []
+        for app_id in dict.fromkeys(app_ids):
+            decisions += self._converge(app_id, now_ms)
+        return [*decisions, *self._wake_at()]
+
     def _woken(self, now_ms: int) -> list[Decision]:
         self._told_ms = None
         due = sorted(app_id for app_id, at_ms in self._wakes.items() if at_ms <= now_ms)
-        decisions: list[Decision] = []
-        for app_id in due:
-            decisions += self._converge(app_id, now_ms)
-        return [*decisions, *self._wake_at()]
+        return self._converge_all(due, now_ms)
 
     def _converge(self, app_id: str, now_ms: int) -> list[Decision]:
         result = converge(self._state, app_id, now_ms)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from runrig_service.core.app import Definition
 from runrig_service.core.apps import Apps
+from runrig_service.core.asked_back import AskedBack
 from runrig_service.core.errors import Missing
 from runrig_service.core.failures import Failures
 from runrig_service.core.instances import Instances
@@ -19,6 +20,7 @@ class State:
         self.apps = Apps(policy)
         self.instances = Instances(policy)
         self.failures = Failures()
+        self.asked_back = AskedBack()
 
     def app(self, app_id: str) -> Definition:
         """Return an app; raise Missing if there is none of that id."""
