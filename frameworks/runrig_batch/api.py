@@ -29,15 +29,17 @@ from runrig_batch.core.questions import (
     JobPage,
     KillJob,
     ListIndices,
+    ListWanted,
     ShowJob,
     SubmitJob,
     Submitted,
+    WantedTasks,
 )
 from runrig_batch.core.views import JobSummary, Totals
 from runrig_batch.logs import Logs, Piece
 from runrig_batch.mind import Mind, ask
 from runrig_batch.settings import Settings
-from runrig_batch.shapes import description_json, error_json, row_json, summary_json
+from runrig_batch.shapes import description_json, error_json, row_json, summary_json, waiting_json
 
 FRAMES = "application/vnd.runrig.frames"
 FRAME_KINDS = {"stdout": 1, "stderr": 2, "note": 3}
@@ -83,6 +85,12 @@ class Api:
         page = await ask(self._mind, question, IndexPage)
         tasks = [row_json(each) for each in page.rows]
         return JSONResponse({**summary_json(summary), "tasks": tasks, "next_after": page.next_after})
+
+    async def waiting(self, request: Request) -> Response:
+        """Show which tasks of a job wait for an offer, and what `runrig explain` asks the master of them."""
+        queries.only(request.query_params)
+        wanted = await ask(self._mind, ListWanted(_job_id(request)), WantedTasks)
+        return JSONResponse(waiting_json(wanted, self._mind.framework_id, self._mind.declines))
 
     async def description(self, request: Request) -> Response:
         """Show what was submitted, ready to be submitted again."""
@@ -182,6 +190,7 @@ def app(mind: Mind, logs: Logs, settings: Settings) -> Starlette:
             Route("/v1/jobs/{job_id}", api.show, methods=["GET"]),
             Route("/v1/jobs/{job_id}", api.kill, methods=["DELETE"]),
             Route("/v1/jobs/{job_id}/kill", api.kill, methods=["POST"]),
+            Route("/v1/jobs/{job_id}/waiting", api.waiting, methods=["GET"]),
             Route("/v1/jobs/{job_id}/description", api.description, methods=["GET"]),
             Route("/v1/jobs/{job_id}/logs", api.logs, methods=["GET"]),
             Route("/v1/jobs/{job_id}/wait", api.wait, methods=["GET"]),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from typing import Literal, Protocol, TypeVar
 
 from runrig.ids import FrameworkId, TaskId
@@ -29,6 +29,10 @@ class Mind(Protocol):
     @property
     def framework_id(self) -> FrameworkId:
         """Return the id that the master gave, or an empty one before it did."""
+
+    @property
+    def declines(self) -> Mapping[str, int]:
+        """Return why the last offers that were declined did not serve, and of how many that is so."""
 
 
 class Sandboxes(Protocol):

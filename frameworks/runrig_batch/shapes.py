@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from math import isfinite
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 from runrig.errors import InvalidInput, RunrigError
 from runrig_batch.core.job import Attempt
 from runrig_batch.core.job_file import described
+from runrig_batch.core.questions import WantedTasks
 from runrig_batch.core.views import Counts, IndexRow, JobSummary
 
 Json = dict[str, Any]
@@ -88,6 +90,20 @@ def attempt_json(attempt: Attempt) -> Json:
         "host": attempt.hostname or None,
         "started_at": time_text(attempt.started_at),
         "ended_at": time_text(attempt.ended_at),
+    }
+
+
+def waiting_json(wanted: WantedTasks, framework_id: str, declines: Mapping[str, int]) -> Json:
+    """Return what waits for an offer, the most frequent reason of the framework's own declines first."""
+    return {
+        "framework_id": framework_id or None,
+        "group": wanted.group,
+        "count": wanted.count,
+        "task_ids": list(wanted.task_ids),
+        "declines": [
+            {"reason": reason, "count": count}
+            for reason, count in sorted(declines.items(), key=lambda item: (-item[1], item[0]))
+        ],
     }
 
 

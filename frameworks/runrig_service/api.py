@@ -30,12 +30,14 @@ from runrig_service.core.questions import (
     ListApps,
     ListTasks,
     ListVersions,
+    ListWaiting,
     RemoveApp,
     RestartApp,
     ShowApp,
     ShowVersion,
     StopTasks,
     Totals,
+    WaitingInstances,
 )
 from runrig_service.metrics import prometheus_text
 from runrig_service.mind import Mind, ask
@@ -128,6 +130,20 @@ class Api:
     async def list_app_tasks(self, request: Request) -> Response:
         """List the tasks of an app."""
         return JSONResponse({"tasks": await self._ask(ListTasks(app_id(request)), list)})
+
+    async def list_waiting(self, request: Request) -> Response:
+        """List the instances that wait for an offer, with what `runrig explain` asks the master of them."""
+        waiting = await self._ask(ListWaiting(app_id(request)), WaitingInstances)
+        declines = sorted(self._mind.declines.items(), key=lambda item: (-item[1], item[0]))
+        return JSONResponse(
+            {
+                "framework_id": self._mind.framework_id or None,
+                "group": waiting.group,
+                "count": waiting.count,
+                "task_ids": list(waiting.task_ids),
+                "declines": [{"reason": reason, "count": count} for reason, count in declines],
+            }
+        )
 
     async def list_tasks(self, request: Request) -> Response:
         """List all tasks; `status` chooses."""
@@ -268,6 +284,7 @@ def build_api(mind: Mind, settings: Settings) -> Starlette:
         Route(app, api.show_app, methods=["GET"]),
         Route(app, api.change_app, methods=["PUT", "PATCH"]),
         Route(app, api.remove_app, methods=["DELETE"]),
+        Route("/v2/waiting/{app_id:path}", api.list_waiting, methods=["GET"]),
         Route("/v2/tasks", api.list_tasks, methods=["GET"]),
         Route("/v2/tasks/delete", api.stop_tasks, methods=["POST"]),
         Route("/v2/info", api.info, methods=["GET"]),

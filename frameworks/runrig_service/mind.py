@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Protocol, TypeVar
 
 T = TypeVar("T")
@@ -17,6 +18,10 @@ class Mind(Protocol):
     @property
     def framework_id(self) -> str:
         """Return the id that the master gave, or nothing yet."""
+
+    @property
+    def declines(self) -> Mapping[str, int]:
+        """Return why the last offers that were declined did not serve, and of how many that is so."""
 
     async def ask(self, question: object) -> object:
         """Return the answer once it is durable; raise it if it is an error."""

@@ -17,7 +17,7 @@ import sys
 import time
 import uuid
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -133,6 +133,11 @@ class Framework:
     def is_connected(self) -> bool:
         """Say whether it is subscribed now."""
         return self.scheduler is not None and self.scheduler.is_connected
+
+    @property
+    def declines(self) -> Mapping[str, int]:
+        """Return why the last offers that were declined did not serve, and of how many that is so."""
+        return self.scheduler.reasons if isinstance(self.scheduler, Scheduler) else {}
 
     def now(self) -> float:
         """Return seconds since 1970 that never go back within this process."""

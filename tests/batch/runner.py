@@ -29,6 +29,7 @@ class ClusterMind:
         self.cluster = cluster
         self.is_connected = True
         self.framework_id = FrameworkId("fw")
+        self.declines: dict[str, int] = {}
         self._waiting: dict[int, asyncio.Future[object]] = {}
         cluster.on_answer = self._answered
 

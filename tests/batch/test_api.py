@@ -464,3 +464,17 @@ async def test_a_method_that_is_not_there_is_refused_in_json(runner: Runner) -> 
 
     assert response.status_code == 405
     assert response.json()["message"]
+
+
+async def test_what_of_a_job_waits_for_an_offer_is_told_with_what_explains_it(runner: Runner) -> None:
+    job = await submitted(runner, array=150)
+    runner.mind.declines = {"nothing is wanted": 2, "short by 1 cpus": 7}
+
+    said = (await runner.http.get(f"/v1/jobs/{job}/waiting")).json()
+    missing = await runner.http.get("/v1/jobs/nope-1/waiting")
+    odd = await runner.http.get(f"/v1/jobs/{job}/waiting?limit=1")
+
+    assert (said["framework_id"], said["group"], said["count"]) == ("fw", job, 150)
+    assert said["task_ids"] == [f"{job}.{index}.1" for index in range(100)]
+    assert said["declines"] == [{"reason": "short by 1 cpus", "count": 7}, {"reason": "nothing is wanted", "count": 2}]
+    assert (missing.status_code, odd.status_code) == (404, 422)

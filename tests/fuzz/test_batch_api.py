@@ -50,6 +50,7 @@ PATHS = (
     (b"GET", b"/v1/jobs"),
     (b"GET", b"/v1/jobs/steady-1"),
     (b"GET", b"/v1/jobs/steady-1/description"),
+    (b"GET", b"/v1/jobs/steady-1/waiting"),
     (b"GET", b"/v1/jobs/steady-1/logs"),
     (b"GET", b"/v1/jobs/steady-1/wait"),
     (b"GET", b"/v1/jobs/squares-1/logs"),

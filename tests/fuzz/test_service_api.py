@@ -92,6 +92,7 @@ PATHS = (
     (b"POST", b"/v2/apps/shop/web/restart"),
     (b"GET", b"/v2/apps/shop/web/versions"),
     (b"GET", b"/v2/apps/shop/web/versions/2023-11-14T22:13:20.000Z"),
+    (b"GET", b"/v2/waiting/shop/web"),
     (b"GET", b"/v2/apps/shop/web/tasks"),
     (b"DELETE", b"/v2/apps/shop/web/tasks"),
     (b"DELETE", b"/v2/apps/shop/web/tasks/shop_web.1"),

@@ -47,6 +47,7 @@ class Runner:
         self.wake_at: float | None = None
         self.is_connected = True
         self.framework_id = FrameworkId("f-1")
+        self.declines: dict[str, int] = {}
         self.crashes_always = False
         self._answers: dict[int, object] = {}
         self.inverse_answers: list[AnswerInverse] = []

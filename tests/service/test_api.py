@@ -354,3 +354,18 @@ async def test_an_answer_that_does_not_come_is_504(tmp_path: Path) -> None:
 
     assert answer.status_code == 504
     assert "look before you repeat it" in answer.json()["message"]
+
+
+async def test_which_instances_wait_for_an_offer_is_told_with_what_explains_it(
+    api: httpx.AsyncClient, runner: Runner
+) -> None:
+    await api.post("/v2/apps", json={"id": "/shop/web", "cmd": "sleep 1", "instances": 3})
+    runner.declines = {"short by 1 cpus": 7}
+
+    said = (await api.get("/v2/waiting/shop/web")).json()
+    missing = await api.get("/v2/waiting/shop/none")
+
+    assert (said["framework_id"], said["group"], said["count"]) == ("f-1", "/shop/web", 3)
+    assert sorted(said["task_ids"]) == sorted(runner.wants)
+    assert said["declines"] == [{"reason": "short by 1 cpus", "count": 7}]
+    assert missing.status_code == 404

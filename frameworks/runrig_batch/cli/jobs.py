@@ -10,9 +10,9 @@ import click
 
 from runrig.cli.failures import Failure
 from runrig.cli.output import Column, Form, hint, output_option, plain, print_json, print_list, print_one
+from runrig.cli.settings import batch_option
 from runrig.errors import EXIT_TASK_FAILED, EXIT_TIMEOUT, EXIT_USAGE
 from runrig_batch.cli.client import Client, Json
-from runrig_batch.cli.options import batch_option
 from runrig_batch.cli.waiting import has_ended, wait_for
 from runrig_batch.core.durations import parse_ms, text_of
 from runrig_batch.core.job import IndexState, JobState

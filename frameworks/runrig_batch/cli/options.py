@@ -9,8 +9,6 @@ import click
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-DEFAULT_BATCH = "http://127.0.0.1:8090"
-
 _JOB_OPTIONS = (
     click.option("--name", help="Name of the job; its id is NAME-NUMBER.  [default: the program's name]"),
     click.option("--image", help="Container image.  [default: none, a plain process]"),
@@ -35,18 +33,6 @@ _JOB_OPTIONS = (
     click.option("--label", multiple=True, metavar="NAME=VALUE", help="A label to find it by."),
     click.option("--key", help="Your own name for this submission: repeated, it starts nothing new."),
 )
-
-
-def batch_option(function: F) -> F:
-    """Add `--batch`, the address of the framework."""
-    return click.option(
-        "--batch",
-        envvar="RUNRIG_BATCH",
-        default=DEFAULT_BATCH,
-        show_default=True,
-        metavar="URL",
-        help="The batch framework to ask.  [env: RUNRIG_BATCH]",
-    )(function)
 
 
 def job_options(function: F) -> F:

@@ -10,9 +10,10 @@ import click
 
 from runrig.cli.failures import EXIT_INTERRUPTED, Failure
 from runrig.cli.output import Form, drop_output, hint, output_option, plain, print_json
+from runrig.cli.settings import batch_option
 from runrig.errors import EXIT_TASK_FAILED, EXIT_USAGE, Unavailable
 from runrig_batch.cli.client import Client, Json
-from runrig_batch.cli.options import batch_option, command_of, description_of, job_options
+from runrig_batch.cli.options import command_of, description_of, job_options
 from runrig_batch.cli.waiting import wait_for
 from runrig_batch.core.job_file import decode
 

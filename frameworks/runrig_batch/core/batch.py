@@ -30,6 +30,8 @@ from runrig_batch.core.questions import (
     KnownJobs,
     ListIndices,
     ListJobs,
+    ListWanted,
+    Look,
     NextOutputs,
     OutputCollected,
     ShowJob,
@@ -93,7 +95,7 @@ class Batch:
                 decisions = self._kill(event, now)
             case ShowJob() | FindTask() | NextOutputs():
                 decisions = self._ask(event, now)
-            case ListJobs() | ListIndices() | KnownJobs() | CountAll():
+            case ListJobs() | ListIndices() | ListWanted() | KnownJobs() | CountAll():
                 decisions = [Answer(event, self._look(event))]
             case _:
                 decisions = []
@@ -199,13 +201,16 @@ class Batch:
             return []
         return [Answer(question, self._answer_to(question)[1])]
 
-    def _look(self, question: ListJobs | ListIndices | KnownJobs | CountAll) -> object:
+    def _look(self, question: Look) -> object:
         match question:
             case ListJobs():
                 return self._page(question)
             case ListIndices(job_id=job_id):
                 run = self._runs.get(job_id)
                 return look.page_of(run, question, self._limits.scan_page) if run else _no_job(job_id)
+            case ListWanted(job_id=job_id):
+                run = self._runs.get(job_id)
+                return look.wanted_of(run, question.limit) if run else _no_job(job_id)
             case KnownJobs():
                 return frozenset(self._runs)
             case CountAll():

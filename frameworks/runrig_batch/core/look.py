@@ -11,7 +11,7 @@ from runrig_batch.core.indices import all_of, holds, text_of
 from runrig_batch.core.job import IndexState, JobState, task_id_of
 from runrig_batch.core.outbox import OutputQueue
 from runrig_batch.core.progress import Phase, Progress
-from runrig_batch.core.questions import FindTask, IndexPage, ListIndices, ListJobs
+from runrig_batch.core.questions import FindTask, IndexPage, ListIndices, ListJobs, WantedTasks
 from runrig_batch.core.run import JobRun
 from runrig_batch.core.views import Counts, IndexRow, JobSummary, TaskSight
 
@@ -100,6 +100,15 @@ def _open_row(item: str, progress: Progress) -> IndexRow:
         not_before=progress.not_before if progress.phase is Phase.RESTING else 0.0,
         message=task.status.message if task and task.status else "",
     )
+
+
+def wanted_of(run: JobRun, most: int) -> WantedTasks:
+    """Return the tasks that wait for an offer: not those that pause, or have no room in the job's window yet."""
+    job_id = run.job.job_id
+    wanted = [progress for progress in run.open.values() if progress.phase is Phase.WANTED]
+    wanted.sort(key=lambda progress: progress.index)
+    task_ids = tuple(task_id_of(job_id, each.index, each.number) for each in wanted[:most])
+    return WantedTasks(job_id, len(wanted), task_ids)
 
 
 def sight_of(run: JobRun, question: FindTask, outputs: OutputQueue) -> TaskSight | NotFound:

@@ -78,6 +78,23 @@ class IndexPage:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class ListWanted:
+    """Show which tasks of a job wait for an offer now, by index: WantedTasks."""
+
+    job_id: JobId
+    limit: int = 100
+
+
+@dataclass(frozen=True, slots=True)
+class WantedTasks:
+    """The first few of `count` tasks that wait for an offer, as wants of one `group`."""
+
+    group: str
+    count: int
+    task_ids: tuple[TaskId, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class FindTask:
     """Find one attempt of an index, 0 for the latest: TaskSight.
 
@@ -125,4 +142,5 @@ class OutputCollected:
 
 
 Waiting = ShowJob | FindTask
-Question = SubmitJob | ListJobs | ListIndices | Waiting | KillJob | NextOutputs | KnownJobs | CountAll
+Look = ListJobs | ListIndices | ListWanted | KnownJobs | CountAll
+Question = SubmitJob | Look | Waiting | KillJob | NextOutputs

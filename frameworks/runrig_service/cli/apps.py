@@ -5,8 +5,9 @@ from __future__ import annotations
 import click
 
 from runrig.cli.output import Form, hint, output_option, print_list, print_one
+from runrig.cli.settings import service_option
 from runrig_service.cli.client import ServiceClient
-from runrig_service.cli.options import APPS, TASKS, service_option, wait_options
+from runrig_service.cli.options import APPS, TASKS, wait_options
 from runrig_service.cli.waiting import Waiting, until_complete, until_gone
 from runrig_service.core.paths import canonical
 

@@ -8,9 +8,10 @@ from typing import IO, Any
 import click
 
 from runrig.cli.output import Form, hint, output_option, print_list
+from runrig.cli.settings import service_option
 from runrig.errors import InvalidInput
 from runrig_service.cli.client import App, ServiceClient
-from runrig_service.cli.options import APPS, service_option, wait_options
+from runrig_service.cli.options import APPS, wait_options
 from runrig_service.cli.waiting import Waiting, until_complete
 from runrig_service.core.paths import canonical
 

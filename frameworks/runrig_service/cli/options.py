@@ -13,20 +13,6 @@ from runrig_service.cli.client import App
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-DEFAULT_URL = "http://127.0.0.1:8080"
-
-
-def service_option(function: F) -> F:
-    """Add `--service`, as the parameter `service: str`."""
-    return click.option(
-        "--service",
-        envvar="RUNRIG_SERVICE",
-        default=DEFAULT_URL,
-        show_default=True,
-        metavar="URL",
-        help="The service framework to ask.  [env: RUNRIG_SERVICE]",
-    )(function)
-
 
 def wait_options(function: F) -> F:
     """Add `--wait` and `--timeout`, as the parameters `wait: bool` and `timeout: float` (seconds)."""

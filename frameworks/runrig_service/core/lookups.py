@@ -12,9 +12,11 @@ from runrig_service.core.questions import (
     ListApps,
     ListTasks,
     ListVersions,
+    ListWaiting,
     ShowApp,
     ShowVersion,
     Totals,
+    WaitingInstances,
 )
 from runrig_service.core.selector import parse_selector
 from runrig_service.core.state import State
@@ -38,6 +40,8 @@ def look_up(state: State, question: object) -> object:
             return _show_version(state, question)
         case ListTasks():
             return _list_tasks(state, question)
+        case ListWaiting():
+            return _list_waiting(state, question)
         case Count():
             return _totals(state)
         case _:
@@ -76,6 +80,12 @@ def _list_tasks(state: State, question: ListTasks) -> list[JsonObject]:
         state.app(question.app_id)
         instances = state.instances.of(question.app_id)
     return [render_task(state, each) for each in instances if not each.is_waiting and _is_in(each, question.states)]
+
+
+def _list_waiting(state: State, question: ListWaiting) -> WaitingInstances:
+    state.app(question.app_id)
+    waiting = [each.task_id for each in state.instances.of(question.app_id) if each.is_waiting]
+    return WaitingInstances(question.app_id, len(waiting), tuple(waiting[: question.limit]))
 
 
 def _is_in(instance: Instance, states: frozenset[str]) -> bool:

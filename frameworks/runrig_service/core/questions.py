@@ -108,6 +108,23 @@ class ListTasks:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class ListWaiting:
+    """List the instances of an app that wait for an offer, the earlier first: WaitingInstances."""
+
+    app_id: str
+    limit: int = 100
+
+
+@dataclass(frozen=True, slots=True)
+class WaitingInstances:
+    """The first few of `count` instances that wait for an offer, as wants of one `group`."""
+
+    group: str
+    count: int
+    task_ids: tuple[TaskId, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Count:
     """Count what there is; answered with a `Totals`."""
 
@@ -123,6 +140,7 @@ Question = (
     | ListVersions
     | ShowVersion
     | ListTasks
+    | ListWaiting
     | Count
 )
 

@@ -27,7 +27,7 @@ from runrig.cli.failures import NO_MASTER
 from runrig.cli.grpc_views import agent_view, framework_view, offer_view, role_view, task_view
 from runrig.cli.prefixes import beginning, find
 from runrig.cli.settings import addresses
-from runrig.errors import NotFound, TimedOut, Unavailable
+from runrig.errors import Conflict, NotFound, TimedOut, Unavailable
 from runrig.explanations import Explanation, SubjectKind
 from runrig.reservations import PersistentVolume, Reservation
 from runrig.tasks import TaskState
@@ -301,6 +301,9 @@ class Operator:
                 return Unavailable(f"the master at {self._address} went away: {error.details()}; try again")
             case grpc.StatusCode.DEADLINE_EXCEEDED:
                 return TimedOut(f"the master at {self._address} did not answer within {self._timeout_s:g} s")
+            case grpc.StatusCode.UNIMPLEMENTED:
+                text = f"the master at {self._address} does not know this call: {error.details()}; is it of an older"
+                return Conflict(f"{text} version? see `runrig version`")
             case grpc.StatusCode.NOT_FOUND if about[0]:
                 return NotFound(*about)
             case _:

@@ -45,6 +45,7 @@ TWIGS = {
     "volumes": Twig("Disk that outlives tasks: ls, create, rm.", "runrig.cli.reservations:volumes"),
     "offers": Twig("List and show the offers that wait for an answer.", "runrig.cli.operator:offers"),
     "tasks": Twig("List and show tasks.", "runrig.cli.operator:tasks"),
+    "explain": Twig("Say why something waits, what it holds, and what would help.", "runrig.cli.explain:explain"),
     "logs": Twig("Print, or follow, what a task writes.", "runrig.cli.logs:logs"),
     "exec": Twig("Run a command where a task runs.", "runrig.cli.exec:exec_"),
     "kill": Twig("End a task.", "runrig.cli.operator:kill"),

@@ -30,6 +30,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 DEFAULT_MASTER = "127.0.0.1:5055"
 DEFAULT_MASTER_PORT = 5055
+DEFAULT_SERVICE = "http://127.0.0.1:8080"
+DEFAULT_BATCH = "http://127.0.0.1:8090"
 CLIENT = "client"
 CLIENT_KEYS = ("master", "service", "batch", "output")
 
@@ -43,6 +45,30 @@ def master_option(function: F) -> F:
         show_default=True,
         metavar="HOST:PORT[,…]",
         help="Masters to ask; the leader is found among them.  [env: RUNRIG_MASTER]",
+    )(function)
+
+
+def service_option(function: F) -> F:
+    """Add `--service` to a command, as the parameter `service: str`."""
+    return click.option(
+        "--service",
+        envvar="RUNRIG_SERVICE",
+        default=DEFAULT_SERVICE,
+        show_default=True,
+        metavar="URL",
+        help="The service framework to ask.  [env: RUNRIG_SERVICE]",
+    )(function)
+
+
+def batch_option(function: F) -> F:
+    """Add `--batch` to a command, as the parameter `batch: str`."""
+    return click.option(
+        "--batch",
+        envvar="RUNRIG_BATCH",
+        default=DEFAULT_BATCH,
+        show_default=True,
+        metavar="URL",
+        help="The batch framework to ask.  [env: RUNRIG_BATCH]",
     )(function)
 
 
