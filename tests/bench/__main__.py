@@ -9,7 +9,7 @@ import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from tests.bench import control_plane, launches
+from tests.bench import allocation, control_plane, launches
 from tests.bench.control_plane import QUICK, Shape
 from tests.bench.report import Row, print_table, write_json
 
@@ -19,6 +19,7 @@ BENCHMARKS: dict[str, Callable[[Shape], Awaitable[list[Row]]]] = {
     "reoffer": control_plane.reoffer,
     "scattered": control_plane.scattered,
     "grouped": control_plane.grouped,
+    "passes": allocation.passes,
     "process": launches.process,
     "container": launches.container,
 }

@@ -39,11 +39,16 @@ class Shape:
     processes_at_once: int = 1_000
     containers_one_by_one: int = 20
     containers_at_once: int = 16
+    pass_agents: int = 10_000
+    pass_frameworks: int = 200
+    passes: int = 3
+    """Full passes of which the cheapest counts."""
+    quota_roles: int = 3_000
     timeout_s: float = 120.0
     """After this long a benchmark has failed."""
 
 
-QUICK = Shape(20, (20,), 0.2, 10, 100, 20, 400, 80, 5, 20, 2, 4, 30.0)
+QUICK = Shape(20, (20,), 0.2, 10, 100, 20, 400, 80, 5, 20, 2, 4, 50, 20, 1, 12, 30.0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,7 +34,9 @@ def allocate(cluster: Cluster, now: float) -> list[OutstandingOffer]:
     if not cluster.dirty and not cluster.hungry and not cluster.reshaped:
         cluster.passed_on = {}
         return []
-    return Pass(cluster, now).run()
+    pass_ = Pass(cluster, now)
+    pass_.decide()
+    return pass_.issue()
 
 
 class _Take:
@@ -76,8 +78,8 @@ class Pass:
         self._guaranteed: RoleNode | None = None
         """The role whose guarantee is being served."""
 
-    def run(self) -> list[OutstandingOffer]:
-        """Take steps until nobody can take one; return the offers made."""
+    def decide(self) -> None:
+        """Take steps until nobody can take one."""
         cluster = self.cluster
         self._take_up_feasible()
         self._serve_guarantees()
@@ -92,6 +94,10 @@ class Pass:
             queue = Queue(cluster.tree.root, cluster.tree.total)
             while queue.serve(self._step_of_passer):
                 pass
+
+    def issue(self) -> list[OutstandingOffer]:
+        """Make offers of what was taken; return them."""
+        cluster = self.cluster
         for (client, pool, gang_id), take in self._takes.items():
             if not take.resources.is_empty:
                 parts = tuple(take.parts.items())
