@@ -1,22 +1,28 @@
-"""The master's HTTP port: is it alive, is it ready, and its metrics."""
+"""The master's HTTP port: is it alive, is it ready, its metrics, and why something waits."""
 
 from __future__ import annotations
 
 from collections import Counter as Tally
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 from starlette.applications import Starlette
+from starlette.datastructures import QueryParams
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
+from runrig.errors import InvalidInput, RunrigError, http_status
+from runrig.ids import FrameworkId
 from runrig.resources import Resources
 from runrig_master.core.cluster import Cluster
+from runrig_master.core.explain import explain, pending_by_reason
+from runrig_master.core.explanation import Subject, SubjectKind
 from runrig_master.core.state import Presence
 from runrig_master.loop import Loop
+from runrig_master.measures import Distribution
 
 
 class ClusterMetrics(Collector):
@@ -36,6 +42,21 @@ class ClusterMetrics(Collector):
         yield _gauge("runrig_frameworks_disconnected", "Of those, without a scheduler", len(cluster.absent))
         yield from self._resources(cluster)
         yield self._shares(cluster)
+        yield _by(
+            "runrig_pending_demand",
+            "Tasks that are wanted and have no offer, by what is first in the way",
+            "reason",
+            pending_by_reason(cluster, self._loop.now()),
+        )
+        measures = self._loop.measures
+        yield _histogram(
+            "runrig_offer_wait_seconds", "From when a task was wanted until its offer", measures.offer_wait_s
+        )
+        yield _histogram("runrig_offer_answer_seconds", "From an offer until its answer", measures.offer_answer_s)
+        yield _histogram(
+            "runrig_allocation_seconds", "Ends of turns in which resources were given out", measures.allocation_s
+        )
+        yield _counter("runrig_allocation_passes", "Passes of allocation", cluster.passes)
         yield _counter("runrig_turns", "Turns of the core's loop", self._loop.turns)
         yield _counter("runrig_turn_seconds", "Time spent in the core", self._loop.turn_seconds)
         yield _counter("runrig_commits", "Commits to the store", self._loop.commits)
@@ -80,9 +101,19 @@ def _counter(name: str, text: str, value: float) -> Metric:
 
 
 def _by_state(name: str, text: str, counts: Tally[str]) -> Metric:
-    family = GaugeMetricFamily(name, text, labels=["state"])
-    for state, count in sorted(counts.items()):
-        family.add_metric([state], count)
+    return _by(name, text, "state", counts)
+
+
+def _by(name: str, text: str, label: str, counts: Mapping[str, int]) -> Metric:
+    family = GaugeMetricFamily(name, text, labels=[label])
+    for value, count in sorted(counts.items()):
+        family.add_metric([value], count)
+    return family
+
+
+def _histogram(name: str, text: str, distribution: Distribution) -> Metric:
+    family = HistogramMetricFamily(name, text)
+    family.add_metric([], distribution.cumulative(), distribution.sum)
     return family
 
 
@@ -99,7 +130,43 @@ def http_app(loop: Loop) -> Starlette:
         back = sum(agent.presence is Presence.RECOVERING for agent in cluster.agents.values())
         return JSONResponse({"ready": True, "epoch": cluster.epoch, "agents_recovering": back})
 
+    async def explained(request: Request) -> Response:
+        try:
+            return JSONResponse(explain(loop.master.cluster, _subject(request.query_params), loop.now()).as_json())
+        except RunrigError as error:
+            return JSONResponse(_error_json(error), http_status(error))
+        except NotImplementedError as error:
+            return JSONResponse({"message": str(error)}, 503)
+
     async def metrics(_: Request) -> Response:
         return Response(generate_latest(registry), media_type="text/plain; version=0.0.4")
 
-    return Starlette(routes=[Route("/healthz", healthz), Route("/readyz", readyz), Route("/metrics", metrics)])
+    return Starlette(
+        routes=[
+            Route("/healthz", healthz),
+            Route("/readyz", readyz),
+            Route("/metrics", metrics),
+            Route("/v1/explain", explained),
+        ]
+    )
+
+
+def _subject(query: QueryParams) -> Subject:
+    """Read what is to be explained; raise InvalidInput."""
+    for name in query:
+        if name not in ("kind", "id", "framework"):
+            raise InvalidInput(name, query[name], "no such parameter; there are kind, id, framework")
+    kinds = {kind.name.lower(): kind for kind in SubjectKind}
+    given = query.get("kind", SubjectKind.ANY.name.lower())
+    if given not in kinds:
+        raise InvalidInput("kind", given, ", ".join(kinds))
+    if not query.get("id"):
+        raise InvalidInput("id", query.get("id"), "the id of what is to be explained")
+    return Subject(kinds[given], query["id"], FrameworkId(query.get("framework", "")))
+
+
+def _error_json(error: RunrigError) -> dict[str, object]:
+    said: dict[str, object] = {"message": str(error)}
+    if isinstance(error, InvalidInput):
+        said |= {"field": error.field, "value": str(error.value), "allowed": error.allowed}
+    return said

@@ -25,6 +25,7 @@ from runrig_master.core.commands import (
 )
 from runrig_master.core.events import Event, OperatorEvent, QuestionId, StreamId, Tick
 from runrig_master.core.master import Master
+from runrig_master.measures import Measures
 from runrig_master.registrar import writes
 from runrig_master.store import Store, Term
 
@@ -48,6 +49,7 @@ class Loop:
         self.turn_seconds = 0.0
         self.commit_seconds = 0.0
         self.commits = 0
+        self.measures = Measures()
         self.turned: Callable[[], None] = lambda: None
         """Called after each turn in which something a watcher may want has changed."""
         self._store = store
@@ -131,10 +133,21 @@ class Loop:
         now = self.now()
         commands: list[Command] = []
         for _ in range(min(len(self._events), self._events_per_turn)):
-            commands.extend(self.master.handle(self._events.popleft(), now))
-        commands.extend(self.master.handle(Tick(), now))
+            event = self._events.popleft()
+            self.measures.heard(self.master.cluster, event, now)
+            commands.extend(self.master.handle(event, now))
+        commands.extend(self._end_turn(now))
         if len(self._events) < self._events_waiting:
             self._room.set()
+        return commands
+
+    def _end_turn(self, now: float) -> list[Command]:
+        cluster, started = self.master.cluster, time.perf_counter()
+        passes = cluster.passes
+        commands = self.master.handle(Tick(), now)
+        if cluster.passes > passes:
+            self.measures.allocation_s.add(time.perf_counter() - started)
+        self.measures.did(cluster, commands)
         return commands
 
     async def _carry_out(self, commands: list[Command]) -> None:

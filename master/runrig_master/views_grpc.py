@@ -6,11 +6,15 @@ from collections import Counter
 from collections.abc import Iterator
 
 from runrig._wire import fill_unavailability, labels_to_wire, resources_to_wire
+from runrig._wire.common import fill_reservation, fill_resources
+from runrig._wire.tasks import fill_terms
 from runrig.ids import Role
+from runrig.reservations import Reservation
 from runrig.resources import NOTHING, Resources
 from runrig.v1 import operator_pb2, resources_pb2
 from runrig_master.core.cluster import Cluster
 from runrig_master.core.commands import RoleRecord
+from runrig_master.core.pools import Pool
 from runrig_master.core.quotas import ancestors
 from runrig_master.core.resources import Holding
 from runrig_master.core.state import Agent, Framework, OutstandingOffer, Presence, Task
@@ -49,7 +53,17 @@ def agent_view(agent: Agent) -> operator_pb2.Agent:
     )
     if agent.unavailability is not None:
         fill_unavailability(message.unavailability, agent.unavailability)
+    for pool in agent.pools.values():
+        if pool.reservation is not None:
+            _fill_reservation(message.reservations.add(), pool, pool.reservation)
     return message
+
+
+def _fill_reservation(message: operator_pb2.ReservationState, pool: Pool, reservation: Reservation) -> None:
+    fill_reservation(message.reservation, reservation)
+    fill_resources(message.used, pool.used)
+    fill_resources(message.offered, pool.offered)
+    fill_resources(message.free, pool.free)
 
 
 def _agent_state(agent: Agent) -> operator_pb2.AgentState.ValueType:
@@ -105,6 +119,11 @@ class RoleSums:
         self.subtree_used: dict[Role, Holding] = {}
         self.subtree_offered: dict[Role, Holding] = {}
         self.wanted: Counter[Role] = Counter()
+        self.reserved: dict[Role, Holding] = {}
+        for agent in cluster.agents.values():
+            for pool in agent.pools.values():
+                if pool.reservation is not None and agent.presence is not Presence.GONE:
+                    self.reserved.setdefault(pool.reservation.role, Holding()).add(pool.total)
         for framework in cluster.frameworks.values():
             for task in framework.tasks.values():
                 if not task.state.is_terminal:
@@ -122,10 +141,10 @@ def _count(own: dict[Role, Holding], subtree: dict[Role, Holding], role: Role, r
 
 
 def role_views(cluster: Cluster) -> Iterator[operator_pb2.Role]:
-    """Yield every role that has members, holdings or settings of its own."""
+    """Yield every role that has members, holdings, reservations or settings, and those above one."""
     sums = RoleSums(cluster)
-    for node in cluster.tree:
-        yield role_view(cluster, node.role, sums)
+    for role in sorted({*(node.role for node in cluster.tree), *sums.reserved}):
+        yield role_view(cluster, role, sums)
 
 
 def role_view(cluster: Cluster, role: Role, sums: RoleSums) -> operator_pb2.Role:
@@ -144,6 +163,7 @@ def role_view(cluster: Cluster, role: Role, sums: RoleSums) -> operator_pb2.Role
         is_optimistic=settings.is_optimistic,
         subtree_used=_sum_to_wire(sums.subtree_used, role),
         subtree_offered=_sum_to_wire(sums.subtree_offered, role),
+        reserved=_sum_to_wire(sums.reserved, role),
         tasks_wanted=min(sums.wanted[role], MOST_COUNTED),
     )
 
@@ -163,13 +183,16 @@ def offer_view(offer: OutstandingOffer) -> operator_pb2.OutstandingOffer:
         resources=resources_to_wire(offer.resources),
         made_at_unix_ms=int(offer.made_at * 1000),
         expires_at_unix_ms=int(offer.expires_at * 1000),
+        reservation_id=offer.pool.reservation_id,
+        gang_id=offer.gang_id,
+        is_optimistic=offer.is_optimistic,
     )
 
 
 def task_view(task: Task) -> operator_pb2.Task:
     """Return a task as an operator sees it."""
     status = task.status
-    return operator_pb2.Task(
+    message = operator_pb2.Task(
         task_id=task.id,
         name=task.name,
         framework_name=task.framework.info.name,
@@ -193,6 +216,8 @@ def task_view(task: Task) -> operator_pb2.Task:
         agent_address=task.agent.info.address,
         source=status.source.value,  # type: ignore[arg-type]
     )
+    fill_terms(message.terms, task.terms)
+    return message
 
 
 def all_tasks(cluster: Cluster, include_terminal: bool) -> Iterator[Task]:

@@ -145,11 +145,14 @@ def resources(cpu_millis: int = 4000, mem_mib: int = 1024) -> resources_pb2.Reso
     return resources_pb2.Resources(cpu_millis=cpu_millis, mem_mib=mem_mib)
 
 
-def subscribe(name: str = "f", session: int = 1, **fields: Any) -> scheduler_pb2.SchedulerCall:
+def subscribe(
+    name: str = "f", session: int = 1, uses_demand: bool = False, **fields: Any
+) -> scheduler_pb2.SchedulerCall:
     """Build the subscription of a framework whose id, name and role are one."""
     known: dict[str, Any] = {"framework_id": name, "name": name, "roles": [name], "failover_timeout_ms": 3_600_000}
     framework = scheduler_pb2.FrameworkInfo(**(known | fields))
-    return scheduler_pb2.SchedulerCall(subscribe=scheduler_pb2.Subscribe(framework=framework, session=session))
+    call = scheduler_pb2.Subscribe(framework=framework, session=session, uses_demand=uses_demand)
+    return scheduler_pb2.SchedulerCall(subscribe=call)
 
 
 def register(

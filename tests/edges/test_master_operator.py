@@ -11,7 +11,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from runrig.v1 import operator_pb2 as pb
-from runrig.v1 import resources_pb2, tasks_pb2
+from runrig.v1 import resources_pb2, scheduler_pb2, tasks_pb2
 from runrig_master.core.settings import CoreSettings
 from tests.edges.master_server import (
     Served,
@@ -236,9 +236,9 @@ async def test_a_weight_is_set() -> None:
     async with serving() as master:
         await master.operator.SetRoleWeight(pb.SetRoleWeightRequest(role="eng/ads", weight_millis=2500))
 
-        [role] = (await master.operator.ListRoles(pb.ListRolesRequest())).roles
+        roles = (await master.operator.ListRoles(pb.ListRolesRequest())).roles
 
-        assert (role.role, role.weight_millis) == ("eng/ads", 2500)
+        assert [(role.role, role.weight_millis) for role in roles] == [("eng", 1000), ("eng/ads", 2500)]
 
 
 async def test_quotas_are_set_all_or_nothing() -> None:
@@ -436,6 +436,56 @@ async def test_http_tells_health_readiness_and_metrics() -> None:
             assert line in metrics
         assert (await client.get("/nonsense")).status_code == 404
         assert (await client.post("/metrics")).status_code == 405
+
+
+async def test_metrics_tell_what_is_wanted_how_long_it_waits_and_what_allocation_takes() -> None:
+    need = scheduler_pb2.Demand(demand_id="d", resources=resources(1000, 32), count=6)
+    async with serving() as master, httpx.AsyncClient(base_url=f"http://{master.http}") as client:
+        scheduler = await master.subscribed(uses_demand=True)
+        await master.registered()
+        wanted = scheduler_pb2.UpdateDemand(role="f", demands=[need])
+        await scheduler.send(scheduler_pb2.SchedulerCall(update_demand=wanted))
+        [offer] = (await scheduler.next("offers")).offers
+
+        before = (await client.get("/metrics")).text
+        await scheduler.send(accept(offer, spec("t1")))
+        await scheduler.next("offers")
+        after = (await client.get("/metrics")).text
+
+        assert offer.resources == resources(4000, 128)
+        for line in (
+            'runrig_offer_wait_seconds_bucket{le="+Inf"} 4.0',
+            "runrig_offer_wait_seconds_count 4.0",
+            "runrig_offer_answer_seconds_count 0.0",
+        ):
+            assert line in before
+        assert sum(numbers(before, "runrig_pending_demand")) == 2
+        assert numbers(before, "runrig_allocation_passes_total")[0] >= 1
+        assert numbers(before, "runrig_allocation_seconds_count")[0] >= 1
+        assert "runrig_offer_answer_seconds_count 1.0" in after
+
+
+def numbers(text: str, name: str) -> list[float]:
+    """Return the values of a metric."""
+    return [float(line.split()[-1]) for line in text.splitlines() if line.partition("{")[0].split()[0] == name]
+
+
+@pytest.mark.parametrize(
+    "query, field",
+    [
+        ("", "id"),
+        ("id=", "id"),
+        ("kind=thing&id=x", "kind"),
+        ("id=x&what=y", "what"),
+    ],
+)
+async def test_a_strange_question_for_an_explanation_is_refused_by_its_field(query: str, field: str) -> None:
+    async with serving() as master, httpx.AsyncClient(base_url=f"http://{master.http}") as client:
+        answer = await client.get(f"/v1/explain?{query}")
+
+        assert answer.status_code == 422
+        assert answer.json()["field"] == field
+        assert answer.json()["message"].startswith(f"{field}: ")
 
 
 async def test_offers_expire_in_real_time() -> None:

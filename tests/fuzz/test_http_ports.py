@@ -20,12 +20,18 @@ from tests.fuzz.rounds import PATIENCE_S, rounds
 from tests.service.runner import Runner
 
 STRIKES = 250
+EXPLAIN = (
+    b"/v1/explain?kind=framework&id=steady",
+    b"/v1/explain?kind=agent&id=",
+    b"/v1/explain?kind=demand&id=%ff%00&framework=\xc3\x28",
+    b"/v1/explain?id=" + b"x" * 3_000,
+)
 HALVES = (b"", b"G", b"POST /v2/apps HTTP/1.1\r\nHost: localhost\r\n", b"POST /v2/apps HTTP/1.1\r\nHost: localhost\r\n")
 
 
 async def strike(address: str, chance: Random) -> None:
     """Ask something strange of a port for health and metrics."""
-    path = chance.choice((b"/healthz", b"/readyz", b"/metrics", *http_client.TEXTS))
+    path = chance.choice((b"/healthz", b"/readyz", b"/metrics", *EXPLAIN, *http_client.TEXTS))
     method = chance.choice((b"GET", b"GET", *http_client.METHODS))
     asked = request(method, path, chance.choice((b"", b"", b"{}", chance.randbytes(5_000))))
     if chance.random() < 0.6:
