@@ -34,7 +34,13 @@ class Claim:
     def add(self, task: Resources) -> None:
         """Claim the place of one task more."""
         self.count += 1
-        self.resources = self.resources + task
+        self.resources = self.resources + task.without_ports()
+
+    def give_up(self, count: int) -> None:
+        """Claim the places of so many tasks less."""
+        for _ in range(count):
+            self.resources = self.resources - self.wanted.demand.resources.without_ports()
+        self.count -= count
 
     def yields_to(self, other: Wanted, now: float) -> bool:
         """Say whether demand may take what is claimed: its own, the senior's, or one that will have ended in time."""
@@ -48,4 +54,4 @@ class Claim:
 
 def rank(wanted: Wanted) -> Rank:
     """Return a key of which the smallest is the most senior."""
-    return (-wanted.demand.priority, wanted.since, wanted.client.name + wanted.demand.demand_id)
+    return (-wanted.demand.priority, wanted.seniority, wanted.client.name + wanted.demand.demand_id)

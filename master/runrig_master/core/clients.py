@@ -33,10 +33,10 @@ class Wanted:
         "demand",
         "is_infeasible",
         "is_new",
+        "is_too_big",
         "offered",
         "order",
-        "preempted_at",
-        "refused",
+        "seniority",
         "since",
         "spent",
         "static",
@@ -59,7 +59,11 @@ class Wanted:
         self.spent = 0
         """The number of the last pass in which it found nothing more."""
         self.claims: list[Claim] = []
-        self.preempted_at = 0.0
+        """What is kept for it."""
+        self.seniority = since
+        """When its turn to lay away began; a lay-away that came to nothing sends it to the back."""
+        self.is_too_big = False
+        """What it would lay away is more than may be, or than there is."""
         need = demand.resources
         self.amounts = (need.cpu_millis, need.mem_mib, need.disk_mib, need.gpus)
         self.static = tuple(item for item in demand.constraints if item.operator not in COUNTING)

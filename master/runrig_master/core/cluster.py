@@ -14,6 +14,8 @@ from runrig.offers import News, OffersRescinded, RescindReason, StreamRefused, T
 from runrig.resources import NOTHING, Ports, Resources, merged_ports
 from runrig.tasks import Reason, Source, StatusUpdate, TaskState, Terms
 from runrig_master.core.alarms import Alarms
+from runrig_master.core.backlog import Backlog
+from runrig_master.core.claims import Claim
 from runrig_master.core.clients import Client, Wanted
 from runrig_master.core.commands import (
     DEFAULT_WEIGHT_MILLIS,
@@ -65,8 +67,7 @@ class Cluster:
         """Clients that must be shown all pools in the next pass."""
         self.passed_on: dict[Client, Bits] = {}
         """Who has declined which pools in this turn: others are asked first; a pass empties it."""
-        self.infeasible: dict[Wanted, None] = {}
-        """Demand that no pool could hold even if it were empty."""
+        self.backlog = Backlog()
         self.reshaped: Bits = 0
         """Pools that came or have grown since the last pass."""
         self.conflicts: OrderedDict[OfferId, str] = OrderedDict()
@@ -240,6 +241,9 @@ class Cluster:
     def count_out(self, agent: Agent) -> None:
         """Count them out (rule 10)."""
         assert not agent.offers
+        for pool in agent.pools.values():
+            for claim in list(pool.claims):
+                self.release_claims(claim.wanted)
         if agent.is_counted:
             agent.is_counted = False
             self.tree.total.remove(agent.info.resources)
@@ -288,6 +292,8 @@ class Cluster:
         """End a pool without offers; tasks that still run in it count as unreserved ones from now on."""
         agent = pool.agent
         self.filters.clear_pool(pool)
+        for claim in list(pool.claims):
+            self.release_claims(claim.wanted)
         del agent.pools[pool.reservation_id]
         for task in agent.tasks.values():
             if task.pool is pool:
@@ -334,11 +340,15 @@ class Cluster:
             self.remember_conflict(offer)
         self.rescind(stale, RescindReason.CONFLICT)
 
-    def remember_conflict(self, offer: OutstandingOffer) -> None:
-        """Keep what to answer an Accept of an optimistic offer that comes too late."""
+    def conflict_text(self, offer: OutstandingOffer) -> str:
+        """Say what others have taken of an optimistic offer."""
         short = offer.pool.free.shortfall(offer.resources)
         text = ", ".join(f"{name} by {amount}" for name, amount in short.items())
-        self.conflicts[offer.id] = f"offer {offer.id} was optimistic and another framework was first: short of {text}"
+        return f"offer {offer.id} was optimistic and another framework was first: short of {text}"
+
+    def remember_conflict(self, offer: OutstandingOffer) -> None:
+        """Keep what to answer an Accept of an optimistic offer that comes too late."""
+        self.conflicts[offer.id] = self.conflict_text(offer)
         if len(self.conflicts) > self.settings.conflicts_remembered:
             self.conflicts.popitem(last=False)
 
@@ -451,8 +461,48 @@ class Cluster:
         for wanted, count in offer.parts:
             self._wait_again(wanted, count, pool.agent)
 
+    def note_waiting(self, wanted: Wanted) -> None:
+        """Keep account of demand that waits."""
+        is_stated = wanted.client.wanted.get(wanted.demand.demand_id) is wanted
+        if is_stated and wanted.unmet > 0 and not wanted.is_infeasible:
+            self.backlog.waiting[wanted] = None
+            if wanted.demand.gang_id or self._is_large(wanted):
+                self.backlog.long[wanted] = None
+        else:
+            self.backlog.waiting.pop(wanted, None)
+            self.backlog.long.pop(wanted, None)
+
+    def _is_large(self, wanted: Wanted) -> bool:
+        """Say whether a task needs more than half of what an agent has on average."""
+        total, agents = self.tree.total, max(1, len(self.agents))
+        need = wanted.demand.resources
+        return need.cpu_millis * 2 * agents > total.cpu_millis or need.mem_mib * 2 * agents > total.mem_mib
+
+    def claim(self, claim: Claim) -> None:
+        """Keep something for a demand."""
+        self.backlog.claims[claim] = None
+        claim.pool.claims.append(claim)
+        claim.wanted.claims.append(claim)
+
+    def use_claim(self, wanted: Wanted, pool: Pool, count: int) -> None:
+        """Take off what is kept for a demand in a pool what it has taken there; elsewhere it needs that much less."""
+        here = [claim for claim in wanted.claims if claim.pool is pool]
+        for claim in (*here, *(claim for claim in wanted.claims if claim.pool is not pool)):
+            used = min(count, claim.count)
+            count -= used
+            claim.give_up(used)
+            if not claim.count:
+                self._end_claim(claim)
+
+    def _end_claim(self, claim: Claim) -> None:
+        del self.backlog.claims[claim]
+        claim.pool.claims.remove(claim)
+        claim.wanted.claims.remove(claim)
+        self.mark_dirty(claim.pool.agent)
+
     def _wait_again(self, wanted: Wanted, count: int, agent: Agent) -> None:
         wanted.offered -= count
+        self.note_waiting(wanted)
         wanted.is_new = True
         wanted.client.framework.groups.add(wanted.demand.group, agent, -count)
         self.mark_hungry(wanted.client)
@@ -480,11 +530,13 @@ class Cluster:
 
     def release_claims(self, wanted: Wanted) -> None:
         """End what is kept for a demand."""
-        self.infeasible.pop(wanted, None)
-        for claim in wanted.claims:
-            claim.pool.claims.remove(claim)
-            self.mark_dirty(claim.pool.agent)
-        wanted.claims = []
+        for claim in list(wanted.claims):
+            self._end_claim(claim)
+
+    def forget_wanted(self, wanted: Wanted) -> None:
+        """Forget demand that is not stated any more."""
+        self.release_claims(wanted)
+        self.backlog.forget(wanted)
 
     def served(self, offers: list[OutstandingOffer], launched: int) -> None:
         """Take off the demand that offers were cut for what was launched on them."""
@@ -493,6 +545,7 @@ class Cluster:
                 met = min(count, launched)
                 launched -= met
                 wanted.count -= met
+                self.note_waiting(wanted)
 
     # Tasks
 
@@ -516,6 +569,7 @@ class Cluster:
         if task.agent.is_counted:
             self._hold(self.client(task.framework, task.role), task.resources)
         task.framework.groups.add(task.terms.group, task.agent, 1)
+        self.backlog.priorities[task.terms.priority] += 1
         self.tasks_alive += 1
 
     def end_task(self, task: Task) -> None:
@@ -525,6 +579,9 @@ class Cluster:
         self.tasks_alive -= 1
         self.inverse_offers.task_ended(task)
         task.framework.groups.add(task.terms.group, task.agent, -1)
+        self.backlog.priorities[task.terms.priority] -= 1
+        if not self.backlog.priorities[task.terms.priority]:
+            del self.backlog.priorities[task.terms.priority]
         if task.agent.is_counted:
             self._release(self.client(task.framework, task.role), task.resources)
         if pool.is_overcommitted:

@@ -19,9 +19,11 @@ def state(cluster: Cluster, client: Client, demands: tuple[Demand, ...], now: fl
         stated[demand.demand_id] = _taken_up(client, demand, order, now)
     for demand_id, wanted in client.wanted.items():
         if stated.get(demand_id) is not wanted:
-            cluster.release_claims(wanted)
+            cluster.forget_wanted(wanted)
     client.wanted = stated
     line_up(client)
+    for wanted in stated.values():
+        cluster.note_waiting(wanted)
     if any(wanted.is_new for wanted in client.queue):
         cluster.mark_hungry(client)
 
@@ -31,11 +33,11 @@ def _taken_up(client: Client, demand: Demand, order: int, now: float) -> Wanted:
     if known is None or replace(known.demand, count=demand.count) != demand:
         wanted = Wanted(client, demand, order, now)
         if known is not None:
-            wanted.since = known.since
+            wanted.since = wanted.seniority = known.since
             wanted.offered = known.offered
         return wanted
     if known.unmet <= 0 < demand.count - known.offered:
-        known.since = now
+        known.since = known.seniority = now
     known.is_new |= demand.count > known.count
     known.demand = demand
     known.count = demand.count
@@ -52,9 +54,9 @@ def line_up(client: Client) -> None:
 
 def forget(cluster: Cluster, client: Client) -> None:
     """Forget what a client wants."""
-    for wanted in client.wanted.values():
-        cluster.release_claims(wanted)
-    client.wanted = {}
+    stated, client.wanted = client.wanted, {}
+    for wanted in stated.values():
+        cluster.forget_wanted(wanted)
     client.queue = []
 
 

@@ -31,6 +31,7 @@ class _Plan:
     offers: list[OutstandingOffer]
     """Those of the group's offers that are good; all of them unless `problem` is set."""
     problem: str = ""
+    problem_reason: Reason = Reason.INVALID_OFFERS
     launches: list[LaunchTasks] = field(default_factory=list)
     refused: list[tuple[LaunchableTask, Reason, str]] = field(default_factory=list)
     left: Resources = NOTHING
@@ -56,7 +57,7 @@ def accept(cluster: Cluster, framework: Framework, call: Accept, now: float) -> 
         return
     for plan in plans:
         if plan.problem:
-            _drop(cluster, framework, plan, Reason.INVALID_OFFERS, plan.problem, now)
+            _drop(cluster, framework, plan, plan.problem_reason, plan.problem, now)
         else:
             _carry_out(cluster, framework, plan, call.filter, now)
 
@@ -83,7 +84,9 @@ def _plan(cluster: Cluster, framework: Framework, call: Accept) -> list[_Plan]:
     plans = []
     for group in call.groups:
         plan = _Plan(group, [offer for id_ in group.offer_ids if (offer := framework.offers.get(id_)) is not None])
-        plan.problem = _offers_problem(plan, used_offers)
+        plan.problem = _offers_problem(plan, used_offers) or _gang_problem(plan, framework, call)
+        if conflict := _conflict(cluster, plan):
+            plan.problem, plan.problem_reason = conflict, Reason.OFFER_CONFLICT
         used_offers.update(group.offer_ids)
         if not plan.problem:
             _judge(cluster, framework, plan, used_ids)
@@ -110,6 +113,38 @@ def _offers_problem(plan: _Plan, used: set[OfferId]) -> str:
         return "the offers of a launch group must be of one role"
     if len({offer.pool for offer in plan.offers}) > 1:
         return "the offers of a launch group must be of one reservation, or of none"
+    return ""
+
+
+def _gang_problem(plan: _Plan, framework: Framework, call: Accept) -> str:
+    """Return why the offers of a gang cannot be accepted so: all of them are, atomically, or none."""
+    gangs = {(offer.client, offer.gang_id) for offer in plan.offers if offer.gang_id}
+    if not gangs:
+        return ""
+    named = {offer_id for group in call.groups for offer_id in group.offer_ids}
+    for offer in framework.offers.values():
+        if (offer.client, offer.gang_id) in gangs and not (call.atomic and offer.id in named):
+            return f"the offers of gang {offer.gang_id} must all be accepted by one atomic accept"
+    return ""
+
+
+def _conflict(cluster: Cluster, plan: _Plan) -> str:
+    """Return what of optimistic offers others have taken first; empty: nothing that matters."""
+    for offer_id in plan.group.offer_ids:
+        if offer_id in cluster.conflicts:
+            return cluster.conflicts[offer_id]
+    optimistic = [offer for offer in plan.offers if offer.is_optimistic]
+    for offer in optimistic:
+        if not offer.pool.free.contains(offer.resources):
+            return cluster.conflict_text(offer)
+    if optimistic:
+        node = optimistic[0].client.node
+        need = NOTHING
+        for task in plan.tasks:
+            need = need + task.resources.without_ports()
+        for above in cluster.tree.path(node):
+            if above.limit is not None and not above.limit.admits(above.holding, need):
+                return f"role {above.role} has reached its limit since the optimistic offer was made"
     return ""
 
 
@@ -197,7 +232,7 @@ def _refuse_all(cluster: Cluster, framework: Framework, plans: list[_Plan], now:
     """Launch nothing of an atomic Accept (rule 3)."""
     why = next(plan.problem or plan.refused[0][2] for plan in plans if plan.problem or plan.refused)
     for plan in plans:
-        reason = Reason.INVALID_OFFERS if plan.problem else Reason.ATOMIC_ACCEPT_REFUSED
+        reason = plan.problem_reason if plan.problem else Reason.ATOMIC_ACCEPT_REFUSED
         _drop(
             cluster,
             framework,

@@ -38,7 +38,7 @@ from runrig.offers import (
 )
 from runrig.tasks import Reason, StatusUpdate
 from runrig_master.core import agents, frameworks, launching, maintenance, role_settings, statuses
-from runrig_master.core.allocation import allocate
+from runrig_master.core.allocation import allocate, waiting
 from runrig_master.core.cluster import Cluster
 from runrig_master.core.commands import (
     AgentRecord,
@@ -123,6 +123,7 @@ class Master:
             cluster.filters.next_expiry(),
             self._silence.next_deadline(),
             maintenance.next_deadline(cluster),
+            waiting.next_deadline(cluster),
             *(framework.failover_deadline for framework in cluster.absent.values()),
         ]
         return min((due for due in dues if due is not None), default=None)
@@ -288,7 +289,6 @@ class Master:
         self._expire_offers(now)
         self._expire_filters(now)
         self._maintain(now)
-        self._tell_inverse_offers()
         self._offer_free(now)
 
     def _remove_absent(self, now: float) -> None:
@@ -312,6 +312,8 @@ class Master:
             if offer.expires_at > now:
                 break
             expired.append(offer)
+        for offer in expired:
+            self.cluster.pass_on(offer)
         if expired:
             self.cluster.rescind(expired, RescindReason.EXPIRED)
 
@@ -330,7 +332,11 @@ class Master:
 
     def _offer_free(self, now: float) -> None:
         by_framework: dict[FrameworkId, list[OutstandingOffer]] = {}
-        for offer in allocate(self.cluster, now):
+        made = allocate(self.cluster, now)
+        if waiting.look_after(self.cluster, now):
+            made += allocate(self.cluster, now)
+        self._tell_inverse_offers()
+        for offer in made:
             by_framework.setdefault(offer.framework.id, []).append(offer)
         for offers in by_framework.values():
             for start in range(0, len(offers), OFFERS_PER_MESSAGE):

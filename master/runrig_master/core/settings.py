@@ -49,6 +49,23 @@ class CoreSettings:
     """Frameworks that were removed and whose id is still refused; the oldest are forgotten above it."""
     filters_per_agent_and_framework: int = 16
     """Refusals remembered for one agent, framework and role; the oldest go first."""
+    offer_hold_s: float = 0.25
+    """A raw framework may think about an offer for this long before demand that waits calls it in: a round trip and
+    some work, not a nap."""
+    layaway_after_s: float = 10.0
+    """A gang that has waited this long claims places: most come together by themselves before."""
+    layaway_s: float = 600.0
+    """For how long at a time; then the next gang of the role has its turn."""
+    layaway_fraction: float = 0.5
+    """The most of the cluster's cpus and memory that may be claimed."""
+    preempt_after_s: float = 1.0
+    """Demand waits this long before it takes the place of lower priorities: what is about to be free costs nobody."""
+    preemption_notice_s: float = 10.0
+    """How long the victims' frameworks have to choose for themselves."""
+    preemptions_per_minute: int = 120
+    """More tasks are not preempted: priorities must not thrash a cluster."""
+    preemption_pools: int = 1_000
+    """Pools among which victims are looked for at a time."""
     conflicts_remembered: int = 10_000
     """Optimistic offers of which it is remembered that another framework was first, to answer a late Accept."""
     unacknowledged_per_task: int = 64

@@ -33,6 +33,7 @@ def allocate(cluster: Cluster, now: float) -> list[OutstandingOffer]:
     """Run a pass if anything changed; return the offers made."""
     if not cluster.dirty and not cluster.hungry and not cluster.reshaped:
         cluster.passed_on = {}
+        cluster.settle_conflicts()
         return []
     pass_ = Pass(cluster, now)
     pass_.decide()
@@ -101,6 +102,10 @@ class Pass:
         for (client, pool, gang_id), take in self._takes.items():
             if not take.resources.is_empty:
                 parts = tuple(take.parts.items())
+                for wanted, count in parts:
+                    cluster.note_waiting(wanted)
+                    if wanted.claims:
+                        cluster.use_claim(wanted, pool, count)
                 self.made.append(cluster.issue_offer(pool, client, take.resources, self.now, parts, gang_id))
         self.made += optimistic.offers(self)
         for client in self.hungry:
@@ -222,7 +227,8 @@ class Pass:
         pools = self.cluster.pools.within(suitable(self.cluster, wanted))
         if not any(holds_when_empty(wanted, pool) for pool in pools):
             wanted.is_infeasible = True
-            self.cluster.infeasible[wanted] = None
+            self.cluster.backlog.infeasible[wanted] = None
+            self.cluster.note_waiting(wanted)
             self._judged[wanted.client] = None
 
     def _take_up_feasible(self) -> None:
@@ -231,11 +237,14 @@ class Pass:
         reshaped, cluster.reshaped = cluster.reshaped, 0
         if not reshaped:
             return
-        for wanted in list(cluster.infeasible):
+        for wanted in cluster.backlog.long:
+            wanted.is_too_big = False
+        for wanted in list(cluster.backlog.infeasible):
             pools = cluster.pools.within(reshaped & suitable(cluster, wanted))
             if any(holds_when_empty(wanted, pool) for pool in pools):
-                del cluster.infeasible[wanted]
+                del cluster.backlog.infeasible[wanted]
                 wanted.is_infeasible = False
+                cluster.note_waiting(wanted)
                 wanted.is_new = True
                 self.hungry[wanted.client] = None
                 line_up(wanted.client)
