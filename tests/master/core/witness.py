@@ -29,6 +29,7 @@ from runrig.offers import (
     OffersMade,
     OffersRescinded,
     RefusalCode,
+    RescindReason,
     Revive,
     Subscribe,
     Subscribed,
@@ -313,8 +314,11 @@ class Witness:
                     assert owner == mine, f"{inverse_id} is ended for {mine}, it was {owner}'s"
             case OffersRescinded():
                 for offer_id in item.offer_ids:
-                    owner, _ = self.offers.pop(offer_id, ("nobody", None))
+                    assert offer_id in self.offers, f"{offer_id} is rescinded from {mine}, and does not stand"
+                    owner, offer = self.offers.pop(offer_id)
                     assert owner == mine, f"{offer_id} is rescinded from {mine}, it was {owner}'s"
+                    if item.reason is RescindReason.DEMANDED:
+                        self._refuse(mine, offer.role, offer.agent_id, offer.resources, Filter(), now)
             case TasksUpdated():
                 for update in item.updates:
                     self._update_seen(mine, update, disk)
