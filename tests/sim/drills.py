@@ -1,15 +1,17 @@
 """What every simulation goes through once all is well, so that no rare storm is needed for it.
 
 All processes restart and hear what was said long ago; the leader's host goes out without a word; something is wanted
-while something else fits nowhere; agents are lost, and come back when their framework is no more.
+while something else fits nowhere; agents are drained while masters change, and one is away for a planned time; agents
+are lost, and come back when their framework is no more.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from runrig.ids import FrameworkId
-from runrig_master.core.events import TeardownAsked
+from runrig.ids import AgentId, FrameworkId
+from runrig.reservations import Unavailability
+from runrig_master.core.events import DeactivationAsked, DrainAsked, TeardownAsked, UnavailabilityAsked
 from runrig_service.core.questions import ChangeApps, RemoveApp, ShowApp
 from tests.master.core.books import check_books
 from tests.sim.workload import Act
@@ -23,6 +25,8 @@ SILENT_S = 130.0
 """Until all have left a master of which they hear nothing, and are with the next."""
 UNREACHABLE_S = 85.0
 """Until agents are given up, and what ran there runs elsewhere."""
+NOTICE_MS, GRACE_MS = 20_000, 2_000
+"""Of a drain."""
 PROMPT_S = 8.0
 """Until a task runs that was wanted now: two waits of the runtime and some more."""
 
@@ -76,6 +80,36 @@ def want_promptly(simulation: Simulation) -> None:
     for name in ("/huge", "/prompt"):
         service.ask(RemoveApp(name))
     cluster.advance(PROMPT_S)
+
+
+def empty_agents(simulation: Simulation) -> None:
+    """Drain two agents, one of them over a failover, and plan the absence of a third: what ran there runs elsewhere."""
+    cluster = simulation.cluster
+    busy = dict.fromkeys(task.agent_id for task in cluster.truth.running())
+    names = [*busy, *(name for name in cluster.all_agents if name not in busy)]
+    names = [name for name in names if name not in simulation.storm.gone | simulation.storm.lost][:3]
+    now_ms = int(cluster.leader.now * 1000)
+    away = Unavailability(now_ms + 5_000, 10_000)
+    starts = len(cluster.starts)
+    cluster.leader.ask(lambda question: UnavailabilityAsked(question, (AgentId(names[2]),), away))
+    for name in names[:2]:
+        cluster.leader.ask(lambda question, name=name: DrainAsked(question, AgentId(name), NOTICE_MS, GRACE_MS))  # type: ignore[misc]
+    cluster.advance(1.0)
+    for master in cluster.masters.values():
+        master.kill()
+    cluster.masters["master-1"].start()
+    cluster.advance(NOTICE_MS / 1000 + RECOVERED_S)
+    left = [task.key for task in cluster.truth.running() if task.agent_id in names[:2]]
+    assert not left, f"{left} run on, and their agent is drained (rule 17)"
+    started = [key for key in cluster.starts[starts:] if cluster.truth.tasks[key].agent_id in names[:2]]
+    assert not started, f"{started} were started on an agent that is drained (rule 17)"
+    agents = cluster.master.cluster.agents
+    assert all(agents[AgentId(name)].is_drained for name in names[:2]), "an agent is empty, and not drained"
+    assert agents[AgentId(names[2])].unavailability is None, "an absence that is over stands"
+    for name in names[:2]:
+        cluster.leader.ask(lambda question, name=name: DeactivationAsked(question, AgentId(name), False))  # type: ignore[misc]
+    cluster.advance(RECOVERED_S)
+    simulation.check_all_is_well()
 
 
 def lose_agents_and_leave(simulation: Simulation) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 
 from runrig.agents import AcknowledgeUpdate, KillTask, Launch, Register, Registered, ShutdownFramework
 from runrig.ids import AgentId, FrameworkId, TaskId
-from runrig.offers import Accept, Acknowledge, Kill, TasksUpdated
+from runrig.offers import Accept, Acknowledge, InverseOfferReason, Kill, TasksUpdated
 from runrig.tasks import Reason, StatusUpdate
 from runrig.testing.masters import SimulatedMaster
 from runrig_master.core.commands import (
@@ -25,7 +25,7 @@ from runrig_master.core.commands import (
     SendToAgent,
     SendToScheduler,
 )
-from runrig_master.core.events import AgentReported, Event, KillTaskAsked, SchedulerCalled
+from runrig_master.core.events import AgentReported, Event, KillTaskAsked, SchedulerCalled, StreamId
 from runrig_master.core.state import Agent, Presence
 from runrig_master.records_grpc import forgotten_key, record
 from tests.sim.checkers import MasterChecker
@@ -128,13 +128,14 @@ class MasterPromises:
         launched: list[TaskKey] = []
         for command in commands:
             match command:
-                case SendToAgent(_, KillTask() as order):
-                    self._check_kill(order)
+                case SendToAgent(stream, KillTask() as order):
+                    self._check_kill(master, stream, order)
                 case SendToAgent(_, AcknowledgeUpdate() as order):
                     self._check_receipt(master, order)
                 case SendToAgent(_, Registered()):
                     self._check_registration(master, commands)
-                case SendToAgent(_, Launch() as order):
+                case SendToAgent(stream, Launch() as order):
+                    self._check_launch(master, stream, order)
                     launched += [(order.framework_id, task.task_id) for task in order.tasks]
                 case Persist():
                     mine.written.update(_written(command))
@@ -148,10 +149,26 @@ class MasterPromises:
         if launched and mine.atomic:
             assert set(launched) == set(mine.atomic), f"of an atomic accept only {launched} are launched (rule 3)"
 
-    def _check_kill(self, order: KillTask) -> None:
-        if order.reason is not Reason.AGENT_FORGOT_TASK:
+    def _check_kill(self, master: SimulatedMaster, stream: StreamId, order: KillTask) -> None:
+        if order.reason is Reason.AGENT_DRAINED:
+            agent = master.core.cluster.agent_streams[stream]
+            drain = self._stored(master, agent.id).drain
+            assert drain is not None, f"{order}, and the store knows of no drain of {agent.id}"
+            assert drain.deadline <= master.now, f"{order} comes before the deadline of the drain (rule 17)"
+        elif order.reason is not Reason.AGENT_FORGOT_TASK:
             key = (order.framework_id, order.task_id)
             assert key in self._asked, f"{key} is killed, and nobody asked for that: {order}"
+
+    def _check_launch(self, master: SimulatedMaster, stream: StreamId, order: Launch) -> None:
+        agent = master.core.cluster.agent_streams[stream]
+        drain = self._stored(master, agent.id).drain
+        assert drain is None, f"{order.tasks[0].task_id} is launched on {agent.id}, which is drained (rule 17)"
+
+    def _stored(self, master: SimulatedMaster, agent_id: AgentId) -> AgentRecord:
+        """Return what a master may take for durable of an agent."""
+        stored = self._checker.disk(master)[f"agents/{agent_id}"]
+        assert isinstance(stored, AgentRecord)
+        return stored
 
     def _check_receipt(self, master: SimulatedMaster, order: AcknowledgeUpdate) -> None:
         """Assert that an agent forgets only what a framework has received, or what is no news to any."""
@@ -205,6 +222,7 @@ class MasterPromises:
         self._turns += 1
         if agents:
             self._check_idle(master, agents[self._turns % len(agents)])
+            self._check_maintenance(master, agents[self._turns % len(agents)])
         for framework in master.core.cluster.absent.values():
             stored = self._checker.disk(master)[f"frameworks/{framework.id}"]
             assert isinstance(stored, FrameworkRecord)
@@ -212,6 +230,22 @@ class MasterPromises:
             assert framework.failover_deadline is not None
             difference_s = abs(stored.failover_deadline - framework.failover_deadline)
             assert difference_s < 0.01, f"{framework.id} is removed {difference_s} s off its deadline (rule 16)"
+
+    def _check_maintenance(self, master: SimulatedMaster, agent: Agent) -> None:
+        """Assert that what is planned with an agent is stored, done in time and known to frameworks."""
+        stored = self._stored(master, agent.id)
+        assert (agent.drain, agent.unavailability) == (stored.drain, stored.unavailability)
+        drain, is_there = agent.drain, agent.presence is Presence.CONNECTED
+        alive = [task for task in agent.tasks.values() if not task.state.is_terminal]
+        theirs = [task for task in alive if not task.framework.is_completed]
+        if drain is not None and is_there and drain.deadline <= master.now:
+            left = [task.id for task in theirs if task.kill_reason is None]
+            assert not left, f"{left} run on on {agent.id}, past the deadline of its drain (rule 17)"
+            assert agent.tasks or agent.is_drained, f"{agent.id} is empty, and not said to be drained"
+        elif drain is not None and is_there:
+            book = master.core.cluster.inverse_offers
+            unasked = [task.id for task in theirs if not book.asks_for(task, InverseOfferReason.DRAIN)]
+            assert not unasked, f"nobody is asked for {unasked} on {agent.id}, which is drained (rule 17)"
 
     def _check_idle(self, master: SimulatedMaster, agent: Agent) -> None:
         """Assert that what is free is on offer, unless all have refused it or want nothing (rules 5 and 7)."""

@@ -18,13 +18,22 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from runrig.ids import AgentId, FrameworkId, Role
+from runrig.reservations import Unavailability
 from runrig.tasks import RuntimeKind
 from runrig.testing.agents import SimulatedAgent
 from runrig.testing.frameworks import SimulatedFramework
 from runrig.testing.masters import SimulatedMaster
 from runrig.testing.network import Weather
 from runrig.testing.turns import Disk, DiskState
-from runrig_master.core.events import DeactivationAsked, GoneAsked, KillTaskAsked, TeardownAsked, WeightAsked
+from runrig_master.core.events import (
+    DeactivationAsked,
+    DrainAsked,
+    GoneAsked,
+    KillTaskAsked,
+    TeardownAsked,
+    UnavailabilityAsked,
+    WeightAsked,
+)
 
 if TYPE_CHECKING:
     from runrig.testing.cluster import Cluster
@@ -33,6 +42,9 @@ Process = SimulatedAgent | SimulatedFramework | SimulatedMaster
 
 SUPERVISED_S = 2.0
 """How soon a process that ended by itself is started again."""
+NOTICE_MOST_MS = 30_000
+"""Of a drain: so short that in a storm some end while they last."""
+AWAY_FROM_MOST_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +66,7 @@ class Climate:
     kinds: tuple[str, ...] = (
         "loss", "doubling", "delay", "disorder", "echo", "cut", "break", "kill agent", "kill framework", "kill master",
         "freeze", "reboot", "engine", "slow disk", "failing disk", "clock", "usurp", "deactivate", "kill task", "gone",
-        "tear down", "weight", "stale", "replay", "power off",
+        "tear down", "weight", "stale", "replay", "power off", "drain", "drain out", "away",
     )  # fmt: skip
     kinds_most: int = 8
     """How many kinds one storm has."""
@@ -64,7 +76,8 @@ class Climate:
     """Frameworks that an operator may tear down."""
 
 
-REPAIRABLE = Climate(kinds=tuple(kind for kind in Climate().kinds if kind not in ("gone", "tear down", "power off")))
+LASTING = ("gone", "tear down", "power off", "drain out")
+REPAIRABLE = Climate(kinds=tuple(kind for kind in Climate().kinds if kind not in LASTING))
 """All after which nothing is lost for good."""
 
 
@@ -89,6 +102,8 @@ def _draw(chance: random.Random, kind: str, cluster: Cluster, lasts_s: float, cl
         return Fault(at, chance.choice(("cut", "cut up", "cut down")), who, chance.choice(masters), lasts)
     if kind in ("kill agent", "reboot", "engine", "deactivate"):
         return Fault(at, kind, chance.choice(agents), lasts_s=lasts, amount=chance.choice((1, 2)))
+    if kind in ("drain", "drain out", "away"):
+        return Fault(at, kind, chance.choice(agents), lasts_s=lasts, amount=chance.random())
     if kind == "kill framework":
         return Fault(at, kind, chance.choice(frameworks), lasts_s=lasts)
     if kind == "kill master":
@@ -150,6 +165,7 @@ class Storm:
             next(iter(cluster.masters.values())).start()
         for name in cluster.all_agents:
             self._set_active(name, is_active=True)
+            self._plan_absence(name, None)
 
     # Who dies by itself is started again
 
@@ -302,6 +318,19 @@ class Storm:
             case "gone":
                 self.gone.add(fault.who)
                 leader.ask(lambda question: GoneAsked(question, AgentId(fault.who)))
+            case "drain" | "drain out":
+                is_out = fault.kind == "drain out"
+                notice_ms, grace_ms = int(fault.amount * NOTICE_MOST_MS), 1_000 if fault.amount > 0.5 else None
+                leader.ask(
+                    lambda question: DrainAsked(question, AgentId(fault.who), notice_ms, grace_ms, then_gone=is_out)
+                )
+                if is_out:
+                    self.gone.add(fault.who)
+                    return None
+                return lambda: self._set_active(fault.who, is_active=True)
+            case "away":
+                start_ms = int((leader.now + fault.amount * AWAY_FROM_MOST_S) * 1000)
+                self._plan_absence(fault.who, Unavailability(start_ms, max(1, int(fault.lasts_s * 1000))))
             case "tear down":
                 self.torn_down.add(fault.who)
                 leader.ask(lambda question: TeardownAsked(question, who))
@@ -316,6 +345,10 @@ class Storm:
             case _:
                 raise AssertionError(f"no such fault: {fault.kind}")
         return None
+
+    def _plan_absence(self, name: str, away: Unavailability | None) -> None:
+        for master in self._cluster.masters.values():
+            master.ask(lambda question: UnavailabilityAsked(question, (AgentId(name),), away))
 
     def _set_active(self, name: str, *, is_active: bool) -> None:
         for master in self._cluster.masters.values():
