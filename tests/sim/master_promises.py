@@ -235,6 +235,7 @@ class MasterPromises:
         """Assert that what is planned with an agent is stored, done in time and known to frameworks."""
         stored = self._stored(master, agent.id)
         assert (agent.drain, agent.unavailability) == (stored.drain, stored.unavailability)
+        assert not (agent.is_drained and agent.tasks), f"{agent.id} is said to be drained, and has tasks (rule 17)"
         drain, is_there = agent.drain, agent.presence is Presence.CONNECTED
         alive = [task for task in agent.tasks.values() if not task.state.is_terminal]
         theirs = [task for task in alive if not task.framework.is_completed]

@@ -11,7 +11,9 @@ _CORE = "master/runrig_master/core"
 _agents = partial(_mutant, file=f"{_CORE}/agents.py")
 _cluster = partial(_mutant, file=f"{_CORE}/cluster.py")
 _frameworks = partial(_mutant, file=f"{_CORE}/frameworks.py")
+_inverse_offers = partial(_mutant, file=f"{_CORE}/inverse_offers.py")
 _launching = partial(_mutant, file=f"{_CORE}/launching.py")
+_maintenance = partial(_mutant, file=f"{_CORE}/maintenance.py")
 _master = partial(_mutant, file=f"{_CORE}/master.py")
 _passes = partial(_mutant, file=f"{_CORE}/allocation/passes.py")
 _statuses = partial(_mutant, file=f"{_CORE}/statuses.py")
@@ -173,6 +175,48 @@ MUTANTS = (
     _agents(
         name="tasks of removed frameworks go on when their agent returns",
         old="    for framework_id in removed:\n        cluster.order(agent, ShutdownFramework(framework_id))\n",
+        new="",
+    ),
+    # Maintenance
+    _mutant(
+        name="drained agents are offered",
+        file=f"{_CORE}/state.py",
+        old="and not self.is_deactivated and self.drain is None\n",
+        new="and not self.is_deactivated\n",
+    ),
+    _maintenance(
+        name="what runs at the deadline of a drain runs on",
+        old="        _kill_what_is_left(cluster, cluster.agents[agent_id])\n",
+        new="        pass\n",
+    ),
+    _maintenance(
+        name="what an agent brings back after the deadline of its drain runs on",
+        old="    if agent.drain.deadline <= now:\n        _kill_what_is_left(cluster, agent)\n    else:\n",
+        new="    if agent.drain.deadline > now:\n",
+    ),
+    _maintenance(
+        name="a failover forgets the deadline of a drain",
+        old="        cluster.drain_deadlines.set(agent.id, agent.drain.deadline)\n    _set_end(cluster, agent)\n",
+        new="        pass\n    _set_end(cluster, agent)\n",
+    ),
+    _maintenance(
+        name="a drain is not written down",
+        old="    agent.is_drained = False\n    cluster.persist_agent(agent)\n",
+        new="    agent.is_drained = False\n",
+    ),
+    _maintenance(
+        name="an agent is drained while tasks run there",
+        old="or agent.tasks or agent.id in cluster.unseen or",
+        new="or agent.id in cluster.unseen or",
+    ),
+    _maintenance(
+        name="an absence that is over stands",
+        old="        _change_window(cluster, cluster.agents[agent_id], None, now)\n",
+        new="        pass\n",
+    ),
+    _inverse_offers(
+        name="an inverse offer stands when all its tasks have ended",
+        old="            if not inverse.tasks:\n                self.end(inverse)\n",
         new="",
     ),
     # Tasks

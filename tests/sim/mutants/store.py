@@ -27,6 +27,21 @@ MUTANTS = (
         new="",
     ),
     _records(
+        name="drains are not stored",
+        old="    if item.drain is not None:\n",
+        new="    if item.drain is not None and item.is_gone:\n",
+    ),
+    _records(
+        name="the grace of a drain is not read again",
+        old='message.grace_ms if message.HasField("grace_ms") else None',
+        new="None",
+    ),
+    _records(
+        name="that an agent will be away is not read again",
+        old='message.HasField("unavailability") else None',
+        new="message.since_unix_ms < 0 else None",
+    ),
+    _records(
         name="that an agent is gone is not read again",
         old="        is_gone=message.state == state_pb2.ADMISSION_STATE_GONE,\n",
         new="",
