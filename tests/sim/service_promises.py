@@ -7,7 +7,7 @@ from functools import lru_cache
 from typing import Any
 
 from runrig.ids import TaskId
-from runrig.offers import Accept, Acknowledge, Call, News, TasksUpdated
+from runrig.offers import Accept, Acknowledge, Call, InverseOfferReason, InverseOffersMade, News, TasksUpdated
 from runrig.tasks import StatusUpdate, TaskState
 from runrig.testing import SimulatedFramework
 
@@ -25,6 +25,10 @@ class ServicePromises:
         self._running: set[TaskId] = set()
         """Instances of which it has acknowledged that they run, and heard nothing worse."""
         self._heard_running: set[TaskId] = set()
+        self._ended: set[TaskId] = set()
+        """Instances of whose end it has heard: what was overtaken by that is no news."""
+        self._asked_back: set[str] = set()
+        """Apps of which a drain has asked for an instance: one at a time is replaced before it is stopped."""
         self._instances: dict[str, bytes] = {}
         self._versions: set[str] = set()
         framework.heard.append(self._heard)
@@ -48,14 +52,22 @@ class ServicePromises:
         first = self._numbers.setdefault(number, task_id)
         assert first == task_id, f"{task_id} has the number of {first}"
         app = _read(value)["app"]
-        there = [each for each in self._all().values() if _read(each)["app"] == app]
+        there = {key: each for key, each in self._all().items() if _read(each)["app"] == app}
         configured = _read(self._framework.entries[f"app/app{app}"])["configured"]
-        if any(_read(each)["version"] < configured for each in there):
+        if any(_read(each)["version"] < configured for each in there.values()):
             return  # what is replaced by another configuration may be doubled meanwhile
         most = max(self._wanted(app, set()), default=0)
+        if app in self._asked_back:
+            there = {key: each for key, each in there.items() if not _stops(each)}
+            most += 1
         assert len(there) <= most, f"{app}: {task_id} is launched as one of {len(there)}, wanted are {most}"
 
     def _heard(self, news: News) -> None:
+        for inverse in news.inverse_offers if isinstance(news, InverseOffersMade) else ():
+            if inverse.reason is not InverseOfferReason.MAINTENANCE:
+                there = self._all()
+                known = [there[INSTANCE + task_id] for task_id in inverse.task_ids if INSTANCE + task_id in there]
+                self._asked_back |= {_read(each)["app"] for each in known}
         for update in news.updates if isinstance(news, TasksUpdated) else ():
             self._learn(update)
 
@@ -63,7 +75,9 @@ class ServicePromises:
         task_id = update.task_id
         is_remembered = INSTANCE + task_id in self._framework.entries
         assert is_remembered or task_id not in self._running, f"{task_id} was forgotten before it had ended"
-        if update.state is TaskState.TASK_RUNNING and is_remembered:
+        if update.state.is_terminal:
+            self._ended.add(task_id)
+        if update.state is TaskState.TASK_RUNNING and is_remembered and task_id not in self._ended:
             self._heard_running.add(task_id)
         elif update.state is not TaskState.TASK_KILLING:
             self._heard_running.discard(task_id)
