@@ -96,7 +96,7 @@ def test_options_of_programs_are_configured_by_their_own_names(words: tuple[str,
         ("client = 1\n", "a table: [client]"),
         (
             "[agents]\nspeed = 1\n",
-            "[agents] of the configuration: 'speed' is not allowed; allowed: deactivate",
+            "[agents] of the configuration: 'speed' is not allowed; allowed: activate",
         ),
     ],
 )

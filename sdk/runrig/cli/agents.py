@@ -88,7 +88,7 @@ def agents_activate(agents: tuple[str, ...], master: str) -> None:
     _each(master, agents, lambda operator, agent: operator.reactivate_agent(agent.id))
 
 
-@agents.command("reactivate")
+@agents.command("reactivate", hidden=True)
 @agents_argument
 @master_option
 def agents_reactivate(agents: tuple[str, ...], master: str) -> None:
