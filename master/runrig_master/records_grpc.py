@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from runrig._wire import (
     agent_from_wire,
     agent_to_wire,
@@ -10,10 +12,20 @@ from runrig._wire import (
     framework_to_wire,
     unavailability_from_wire,
 )
+from runrig._wire.common import fill_reservation, fill_volume, reservation_from_wire, volume_from_wire
 from runrig.errors import Conflict
-from runrig.ids import Role
+from runrig.ids import AgentId, Role
 from runrig.v1 import state_pb2
-from runrig_master.core.commands import AgentRecord, Drain, Forget, FrameworkRecord, Record, RoleRecord
+from runrig_master.core.commands import (
+    AgentRecord,
+    Drain,
+    Forget,
+    FrameworkRecord,
+    Record,
+    ReservationRecord,
+    RoleRecord,
+    VolumeRecord,
+)
 from runrig_master.quotas_grpc import quota_from_wire, quota_to_wire
 
 SCHEMA_VERSION = 1
@@ -22,17 +34,45 @@ CLUSTER_KEY = "cluster"
 
 def entry(record: Record) -> tuple[str, bytes]:
     """Return a record's key and value."""
+    return key_of(record), _message(record).SerializeToString()
+
+
+def _message(record: Record) -> Any:
     match record:
         case AgentRecord():
-            return f"agents/{record.agent.agent_id}", _agent(record).SerializeToString()
+            return _agent(record)
         case FrameworkRecord():
-            return f"frameworks/{record.framework.framework_id}", _framework(record).SerializeToString()
+            return _framework(record)
         case RoleRecord():
-            return f"roles/{record.role}", _role(record).SerializeToString()
+            return _role(record)
+        case ReservationRecord():
+            return _reservation(record)
+        case VolumeRecord():
+            return _volume(record)
 
 
-def forgotten_key(forget: Forget) -> str:
-    """Return the key that `forget` removes."""
+def key_of(record: Record | Forget) -> str:
+    """Return the key that a record has, or that `Forget` removes."""
+    match record:
+        case AgentRecord():
+            return f"agents/{record.agent.agent_id}"
+        case FrameworkRecord():
+            return f"frameworks/{record.framework.framework_id}"
+        case RoleRecord():
+            return f"roles/{record.role}"
+        case ReservationRecord():
+            return f"reservations/{record.agent_id}/{record.reservation.reservation_id}"
+        case VolumeRecord():
+            return f"volumes/{record.agent_id}/{record.volume.volume_id}"
+        case Forget():
+            return _forgotten_key(record)
+
+
+def _forgotten_key(forget: Forget) -> str:
+    if forget.reservation_id is not None:
+        return f"reservations/{forget.agent_id}/{forget.reservation_id}"
+    if forget.volume_id is not None:
+        return f"volumes/{forget.agent_id}/{forget.volume_id}"
     if forget.agent_id is not None:
         return f"agents/{forget.agent_id}"
     return f"frameworks/{forget.framework_id}" if forget.framework_id is not None else f"roles/{forget.role}"
@@ -47,6 +87,10 @@ def record(key: str, value: bytes) -> Record | None:
         return _read_framework(state_pb2.StoredFramework.FromString(value))
     if kind == "roles":
         return _read_role(state_pb2.StoredRole.FromString(value))
+    if kind == "reservations":
+        return _read_reservation(state_pb2.StoredReservation.FromString(value))
+    if kind == "volumes":
+        return _read_volume(state_pb2.StoredVolume.FromString(value))
     return None
 
 
@@ -143,3 +187,24 @@ def _read_role(message: state_pb2.StoredRole) -> RoleRecord:
         quota_from_wire(message.guarantee) if message.HasField("guarantee") else None,
         message.is_optimistic,
     )
+
+
+def _reservation(item: ReservationRecord) -> state_pb2.StoredReservation:
+    message = state_pb2.StoredReservation(agent_id=item.agent_id, from_reservation_id=item.source_id)
+    fill_reservation(message.reservation, item.reservation)
+    return message
+
+
+def _read_reservation(message: state_pb2.StoredReservation) -> ReservationRecord:
+    reservation = reservation_from_wire(message.reservation)
+    return ReservationRecord(AgentId(message.agent_id), reservation, message.from_reservation_id)
+
+
+def _volume(item: VolumeRecord) -> state_pb2.StoredVolume:
+    message = state_pb2.StoredVolume(agent_id=item.agent_id, is_doomed=item.is_doomed)
+    fill_volume(message.volume, item.volume)
+    return message
+
+
+def _read_volume(message: state_pb2.StoredVolume) -> VolumeRecord:
+    return VolumeRecord(AgentId(message.agent_id), volume_from_wire(message.volume), message.is_doomed)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from runrig_master.core.commands import Command, Forget, Persist
-from runrig_master.records_grpc import entry, forgotten_key
+from runrig_master.records_grpc import entry, key_of
 
 
 def writes(commands: Iterable[Command]) -> tuple[dict[str, bytes], tuple[str, ...]]:
@@ -17,7 +17,7 @@ def writes(commands: Iterable[Command]) -> tuple[dict[str, bytes], tuple[str, ..
             continue
         for record in command.records:
             if isinstance(record, Forget):
-                key = forgotten_key(record)
+                key = key_of(record)
                 puts.pop(key, None)
                 deletes[key] = None
             else:

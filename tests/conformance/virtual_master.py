@@ -10,7 +10,7 @@ from runrig_master.core.events import Event, OperatorEvent
 from runrig_master.core.master import Master
 from runrig_master.core.settings import CoreSettings
 from runrig_master.loop import Loop
-from runrig_master.records_grpc import entry, forgotten_key
+from runrig_master.records_grpc import entry, key_of
 from runrig_master.store import MemoryStore, Term
 from tests.master.core.books import check_books
 from tests.master.core.witness import Witness
@@ -45,7 +45,7 @@ class CheckedMaster(Master):
         for command in commands:
             for item in command.records if isinstance(command, Persist) else ():
                 if isinstance(item, Forget):
-                    del self._disk[forgotten_key(item)]
+                    del self._disk[key_of(item)]
                 else:
                     self._disk[entry(item)[0]] = item
             self._witness.see(command, self._disk, now)

@@ -16,11 +16,13 @@ from runrig_agent.core import commands as do
 from runrig_agent.core import events as agent_events
 from runrig_agent.core.link import LinkPhase
 from runrig_agent.core.records import PutTask
-from runrig_master.core.commands import AgentRecord, Command, Forget, FrameworkRecord, Persist, Record, RoleRecord
+from runrig_master.core.commands import Command, Forget, Persist, Record
 from runrig_master.core.events import Event
+from runrig_master.core.pools import Pool
+from runrig_master.core.reservations import is_within
 from runrig_master.core.settings import CoreSettings
 from runrig_master.core.state import Agent
-from runrig_master.records_grpc import forgotten_key
+from runrig_master.records_grpc import key_of
 from tests.master.core.books import check_books
 from tests.master.core.witness import Witness
 
@@ -83,24 +85,34 @@ class MasterChecker:
 
 
 def _write(disk: dict[str, Record], record: Record | Forget) -> None:
-    match record:
-        case AgentRecord():
-            disk[f"agents/{record.agent.agent_id}"] = record
-        case FrameworkRecord():
-            disk[f"frameworks/{record.framework.framework_id}"] = record
-        case RoleRecord():
-            disk[f"roles/{record.role}"] = record
-        case Forget():
-            disk.pop(forgotten_key(record), None)
+    if isinstance(record, Forget):
+        disk.pop(key_of(record), None)
+    else:
+        disk[key_of(record)] = record
 
 
 def check_agent(agent: Agent) -> None:
-    """Assert that what is used, offered and free is what there is."""
+    """Assert that what is used, offered, free and the disk of volumes is what there is: in all, and in each pool."""
     used = total_of(task.resources for task in agent.tasks.values() if not task.state.is_terminal)
     offered = total_of(offer.resources for offer in agent.offers.values())
+    volumes = Resources(disk_mib=sum(record.volume.disk_mib for record in agent.reserves.volumes.values()))
     if not agent.is_overcommitted:
-        whole = used + offered + agent.free
+        whole = used + offered + agent.free + volumes
         assert whole == agent.info.resources, f"{agent.id}: {used} used, {offered} offered, {agent.free} free"
+    for pool in agent.pools.values():
+        check_pool(pool)
+
+
+def check_pool(pool: Pool) -> None:
+    """Assert the same of one pool, and that its offers are for those whom it is kept for."""
+    mine = [task for task in pool.agent.tasks.values() if not task.state.is_terminal and task.pool is pool]
+    if not pool.is_overcommitted:
+        whole = total_of(task.resources for task in mine) + pool.offered + pool.free
+        assert whole == pool.total, f"{pool.agent.id} {pool.reservation_id!r}: {whole} is not {pool.total}"
+    for offer in (*pool.offers.values(), *pool.optimistic.values()):
+        assert pool.reservation is None or is_within(offer.role, pool.reservation.role)
+        users = {volume_id for task in mine for volume_id in task.volume_ids}
+        assert not users & {volume.volume_id for volume in offer.volumes}, f"{offer.id} has volumes that tasks use"
 
 
 def total_of(all_resources: object) -> Resources:

@@ -21,13 +21,12 @@ from runrig_master.core.commands import (
     FrameworkRecord,
     Persist,
     Record,
-    RoleRecord,
     SendToAgent,
     SendToScheduler,
 )
 from runrig_master.core.events import AgentReported, Event, KillTaskAsked, SchedulerCalled, StreamId
 from runrig_master.core.state import Agent, Presence
-from runrig_master.records_grpc import forgotten_key, record
+from runrig_master.records_grpc import key_of, record
 from tests.sim.checkers import MasterChecker
 
 TaskKey = tuple[FrameworkId, TaskId]
@@ -250,11 +249,13 @@ class MasterPromises:
 
     def _check_idle(self, master: SimulatedMaster, agent: Agent) -> None:
         """Assert that what is free is on offer, unless all have refused it or want nothing (rules 5 and 7)."""
-        free = agent.free
-        if not (free.cpu_millis or free.mem_mib) or not agent.is_offerable:
-            return
-        takers = self._checker.witness(master).takers(agent.id, free, master.now)
-        assert not takers, f"{free} is free on {agent.id}, and not offered to {takers[0]} (rule 7)"
+        for pool in agent.pools.values():
+            free = pool.free
+            if not (free.cpu_millis or free.mem_mib) or not agent.is_offerable:
+                continue
+            takers = self._checker.witness(master).takers(agent.id, pool.reservation, free, master.now)
+            name = f"{agent.id} {pool.reservation_id}"
+            assert not takers, f"{free} is free on {name}, and not offered to {takers[0]} (rule 7)"
 
     # The store
 
@@ -276,18 +277,7 @@ class MasterPromises:
 
 
 def _written(command: Persist) -> dict[str, Record | None]:
-    written: dict[str, Record | None] = {}
-    for each in command.records:
-        match each:
-            case AgentRecord():
-                written[f"agents/{each.agent.agent_id}"] = each
-            case FrameworkRecord():
-                written[f"frameworks/{each.framework.framework_id}"] = each
-            case RoleRecord():
-                written[f"roles/{each.role}"] = each
-            case Forget():
-                written[forgotten_key(each)] = None
-    return written
+    return {key_of(each): None if isinstance(each, Forget) else each for each in command.records}
 
 
 def _rounded(item: Record | None) -> Record | None:

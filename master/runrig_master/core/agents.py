@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from runrig.agents import AgentChanged, KillTask, Register, Registered, ShutdownFramework, TaskReport
+from runrig.agents import (
+    AgentChanged,
+    DestroyAgentVolume,
+    KillTask,
+    Register,
+    Registered,
+    ShutdownFramework,
+    TaskReport,
+)
 from runrig.errors import Conflict, NotFound, RunrigError
 from runrig.ids import AgentId, FrameworkId
 from runrig.offers import FrameworkInfo, RefusalCode, RescindReason, StreamRefused
@@ -10,6 +18,7 @@ from runrig.tasks import Reason, TaskState
 from runrig_master.core import maintenance, statuses
 from runrig_master.core.cluster import Cluster
 from runrig_master.core.events import StreamId
+from runrig_master.core.reservations import Reserves
 from runrig_master.core.state import Agent, Framework, Presence, Task
 
 
@@ -89,6 +98,8 @@ def _take_back(cluster: Cluster, agent: Agent, stream: StreamId, report: Registe
         agent,
         Registered(cluster.id, int(settings.silence_timeout_s * 1000), int(settings.heartbeat_s * 1000)),
     )
+    for volume_id in agent.reserves.doomed:
+        cluster.order(agent, DestroyAgentVolume(volume_id))
     _merge_tasks(cluster, agent, report.tasks, was, now)
     maintenance.agent_returned(cluster, agent, now)
     cluster.count_in(agent)
@@ -288,6 +299,7 @@ def mark_gone(cluster: Cluster, agent_id: AgentId, now: float) -> RunrigError | 
     cluster.count_out(agent)
     _clear_filters(cluster, agent)
     _end_tasks_of_gone(cluster, agent, now)
+    cluster.change_reserves(agent, Reserves(agent.id))
     if agent.stream is not None:
         cluster.agent_streams.pop(agent.stream, None)
         text = "an operator marked this agent gone"

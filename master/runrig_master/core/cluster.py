@@ -7,10 +7,12 @@ holdings of roles and frameworks are the sums of their offers and tasks.
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Iterable
 
-from runrig.agents import AgentInfo, Order
+from runrig.agents import AgentInfo, DestroyAgentVolume, Order
 from runrig.ids import AgentId, FrameworkId, OfferId, Role, TaskId
 from runrig.offers import News, OffersRescinded, RescindReason, StreamRefused, TasksUpdated
+from runrig.reservations import PersistentVolume
 from runrig.resources import NOTHING, Ports, Resources, merged_ports
 from runrig.tasks import Reason, Source, StatusUpdate, TaskState, Terms
 from runrig_master.core.alarms import Alarms
@@ -33,6 +35,8 @@ from runrig_master.core.events import StreamId
 from runrig_master.core.filters import Filters
 from runrig_master.core.inverse_offers import InverseOffers
 from runrig_master.core.pools import Bits, Pool, Pools
+from runrig_master.core.reservations import UNRESERVED, Reserves, changes
+from runrig_master.core.resources import remainder
 from runrig_master.core.roles import RoleTree
 from runrig_master.core.settings import CoreSettings
 from runrig_master.core.state import Agent, Framework, OutstandingOffer, Presence, Task, TaskKey, attributes_of
@@ -173,11 +177,12 @@ class Cluster:
         """Count a framework in its roles."""
         for role in framework.info.roles:
             client = self.client(framework, role)
-            client.node.own.order.add(client)
+            if client not in client.node.own.order:
+                client.node.own.order.add(client)
 
-    def leave(self, framework: Framework) -> None:
-        """Count a framework out of its roles; what it still holds in them stays counted."""
-        for role in framework.info.roles:
+    def leave(self, framework: Framework, roles: Iterable[Role]) -> None:
+        """Count a framework out of some of its roles; what it still holds in them stays counted."""
+        for role in roles:
             client = framework.clients.get(role)
             if client is None or client not in client.node.own.order:
                 continue
@@ -217,9 +222,9 @@ class Cluster:
     def admit(self, agent: Agent) -> None:
         """Give an agent its pools."""
         self.agents[agent.id] = agent
-        agent.pools[""] = self.pools.add(agent, agent.info.resources)
-        for reservation in agent.info.reservations:
-            agent.pools[reservation.reservation_id] = self.pools.add(agent, reservation.resources, reservation)
+        agent.pools[UNRESERVED] = self.pools.add(agent, agent.info.resources)
+        agent.reserves.replace_static(agent.info)
+        self._match_pools(agent)
         self.pools.see(agent)
         self.settle(agent)
         self._reshaped(agent)
@@ -270,59 +275,73 @@ class Cluster:
             self.pools.see(agent)
             for pool in agent.pools.values():
                 self.pools.reshape(pool)
-        self._replace_static(agent)
+        reserves = agent.reserves.copy()
+        reserves.replace_static(info)
+        self.change_reserves(agent, reserves)
+
+    def change_reserves(self, agent: Agent, reserves: Reserves) -> None:
+        """Take up what is kept of an agent for roles, durable before it is told; pools that end have no offers."""
+        records = changes(agent.reserves, reserves)
+        doomed = [volume_id for volume_id in reserves.doomed if volume_id not in agent.reserves.doomed]
+        agent.reserves = reserves
+        self._match_pools(agent)
+        self.settle(agent)
+        self._reshaped(agent)
+        if records:
+            self.do(Persist(records))
+        for volume_id in doomed:
+            self.order(agent, DestroyAgentVolume(volume_id))
+        self.mark_dirty(agent)
+        self.touch("agent", agent.id)
+
+    def restored(self, agent: Agent) -> None:
+        """Give an agent the pools of what the store remembers to be kept of it."""
+        self._match_pools(agent)
         self.settle(agent)
         self._reshaped(agent)
 
-    def _replace_static(self, agent: Agent) -> None:
-        """Take up the reservations that stand in an agent's flags now."""
-        static = {reservation.reservation_id: reservation for reservation in agent.info.reservations}
+    def _match_pools(self, agent: Agent) -> None:
+        """Give each reservation its pool, and end the pools of those that are gone."""
+        kept = agent.reserves.reservations
         for pool in list(agent.pools.values()):
-            if pool.reservation is not None and pool.reservation.is_static and pool.reservation_id not in static:
+            if pool.reservation is not None and pool.reservation_id not in kept:
                 self.drop_pool(pool)
-        for reservation in static.values():
+        for reservation in (record.reservation for record in kept.values()):
             known = agent.pools.get(reservation.reservation_id)
             if known is None:
                 agent.pools[reservation.reservation_id] = self.pools.add(agent, reservation.resources, reservation)
             elif known.reservation != reservation:
                 known.reservation = reservation
                 self.pools.reshape(known)
+        for task in agent.tasks.values():
+            task.pool = self.pool_of(agent, task.terms)
 
     def drop_pool(self, pool: Pool) -> None:
         """End a pool without offers; tasks that still run in it count as unreserved ones from now on."""
-        agent = pool.agent
-        self.filters.clear_pool(pool)
         for claim in list(pool.claims):
             self.release_claims(claim.wanted)
-        del agent.pools[pool.reservation_id]
-        for task in agent.tasks.values():
-            if task.pool is pool:
-                task.pool = agent.pools[""]
+        self.filters.clear_pool(pool)
+        del pool.agent.pools[pool.reservation_id]
         self.pools.remove(pool)
 
     def pool_of(self, agent: Agent, terms: Terms) -> Pool:
         """Return the pool that a task runs in; one whose reservation is not known counts as unreserved."""
-        return agent.pools.get(terms.reservation_id) or agent.pools[""]
+        return agent.pools.get(terms.reservation_id) or agent.pools[UNRESERVED]
 
     def settle(self, agent: Agent) -> None:
         """Recompute what an agent uses and has free from its tasks and offers, tolerating too much of anything."""
-        reserved = NOTHING
-        for pool in agent.pools.values():
-            if pool.reservation is not None:
-                pool.total = pool.reservation.resources
-                reserved = _tolerant_sum(reserved, pool.total)
-        agent.pools[""].total = _remainder(agent.info.resources, reserved)
+        totals = agent.reserves.amounts(agent.info.resources)
         names_a_port_twice = _names_a_port_twice(agent)
-        is_too_small = not agent.info.resources.contains(reserved)
         for pool in agent.pools.values():
+            pool.total = totals[pool.reservation_id]
             used = NOTHING
             for task in alive(agent):
                 if task.pool is pool:
                     used = _tolerant_sum(used, task.resources)
             taken = _tolerant_sum(used, pool.offered)
             pool.used = used
-            pool.free = _remainder(pool.total, taken)
-            pool.is_overcommitted = not pool.total.contains(taken) or names_a_port_twice or is_too_small
+            pool.free = remainder(pool.total, taken)
+            pool.is_overcommitted = not pool.total.contains(taken) or names_a_port_twice
             self._free_changed(pool)
 
     def _free_changed(self, pool: Pool) -> None:
@@ -433,12 +452,22 @@ class Cluster:
             gang_id,
             is_optimistic,
         )
+        offer.volumes = self._unused_volumes(pool)
         (pool.optimistic if is_optimistic else pool.offers)[offer.id] = offer
         pool.agent.offers[offer.id] = offer
         client.framework.offers[offer.id] = offer
         self.offers[offer.id] = offer
         self.touch("offer", offer.id)
         return offer
+
+    def _unused_volumes(self, pool: Pool) -> tuple[PersistentVolume, ...]:
+        """Return the volumes of a pool that no task uses and no offer holds."""
+        volumes = pool.agent.reserves.volumes_of(pool.reservation_id) if pool.reservation is not None else []
+        if not volumes:
+            return ()
+        taken = {volume.volume_id for offer in pool.offers.values() for volume in offer.volumes}
+        taken.update(volume_id for task in alive(pool.agent) for volume_id in task.volume_ids)
+        return tuple(volume for volume in volumes if volume.volume_id not in taken)
 
     def close_offer(self, offer: OutstandingOffer) -> None:
         """End an offer: its resources are free again (rule 1), and its demand waits again."""
@@ -676,17 +705,3 @@ def _tolerant_sum(used: Resources, more: Resources) -> Resources:
     """Add, where a port may be held twice: a returned agent is believed."""
     fresh = Resources(ports=more.ports).less_ports(used.ports).ports
     return used + Resources(more.cpu_millis, more.mem_mib, more.disk_mib, more.gpus, fresh, more.custom)
-
-
-def _remainder(have: Resources, taken: Resources) -> Resources:
-    """Return what is left where `taken` may exceed `have` in some dimension: never less than nothing."""
-    custom = dict(taken.custom)
-    left = Resources(
-        max(0, have.cpu_millis - taken.cpu_millis),
-        max(0, have.mem_mib - taken.mem_mib),
-        max(0, have.disk_mib - taken.disk_mib),
-        max(0, have.gpus - taken.gpus),
-        have.ports,
-        tuple((name, amount - custom.get(name, 0)) for name, amount in have.custom if amount > custom.get(name, 0)),
-    )
-    return left.less_ports(taken.ports)

@@ -11,7 +11,7 @@ from runrig.agents import AgentInfo, Order
 from runrig.errors import RunrigError
 from runrig.ids import AgentId, FrameworkId, Role
 from runrig.offers import FrameworkInfo, News, StreamRefused
-from runrig.reservations import Unavailability
+from runrig.reservations import PersistentVolume, Reservation, Unavailability
 from runrig_master.core.events import QuestionId, StreamId
 from runrig_master.core.quotas import Quota
 
@@ -93,14 +93,34 @@ class RoleRecord:
     is_optimistic: bool = False
 
 
-Record = AgentRecord | FrameworkRecord | RoleRecord
+@dataclass(frozen=True, slots=True)
+class ReservationRecord:
+    """What the store keeps of a reservation that is not static; it was taken out of `source_id`, empty: out of none."""
+
+    agent_id: AgentId
+    reservation: Reservation
+    source_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class VolumeRecord:
+    """What the store keeps of a persistent volume; with `is_doomed` its agent is to delete the data."""
+
+    agent_id: AgentId
+    volume: PersistentVolume
+    is_doomed: bool = False
+
+
+Record = AgentRecord | FrameworkRecord | RoleRecord | ReservationRecord | VolumeRecord
 
 
 @dataclass(frozen=True, slots=True)
 class Forget:
-    """Remove the record of an agent, a framework or a role from the store."""
+    """Remove a record from the store: of a framework, a role, an agent, or a reservation or volume of that agent."""
 
     agent_id: AgentId | None = None
+    reservation_id: str | None = None
+    volume_id: str | None = None
     framework_id: FrameworkId | None = None
     role: Role | None = None
 

@@ -43,7 +43,7 @@ def subscribe(cluster: Cluster, stream: StreamId, call: Subscribe, fresh_id: Fra
         cluster.note("framework admitted", framework=info.framework_id, name=info.name)
     else:
         _end_old_stream(cluster, framework)
-        cluster.leave(framework)
+        cluster.leave(framework, framework.info.roles)
     _connect(cluster, framework, stream, replace(call, framework=info))
 
 
@@ -140,13 +140,14 @@ def update(cluster: Cluster, framework: Framework, call: UpdateFramework) -> Non
     _check(cluster, info)
     if info.principal != framework.info.principal:
         raise InvalidInput("framework.principal", info.principal, repr(framework.info.principal))
-    cluster.leave(framework)
-    dropped = set(framework.info.roles) - set(info.roles)
+    dropped = [role for role in framework.info.roles if role not in info.roles]
+    cluster.leave(framework, dropped)
     framework.info = info
-    framework.suppressed -= dropped
+    framework.suppressed.difference_update(dropped)
     cluster.join(framework)
-    for role in dropped & framework.clients.keys():
-        demands.forget(cluster, framework.clients[role])
+    for role in dropped:
+        if role in framework.clients:
+            demands.forget(cluster, framework.clients[role])
     cluster.persist_framework(framework)
     theirs = [offer for offer in framework.offers.values() if offer.role in dropped]
     cluster.rescind(theirs, RescindReason.FRAMEWORK_CHANGED)
@@ -221,7 +222,7 @@ def remove(cluster: Cluster, framework: Framework, why: str) -> None:
         cluster.inverse_offers.end(inverse)
     for client in framework.clients.values():
         demands.forget(cluster, client)
-    cluster.leave(framework)
+    cluster.leave(framework, framework.info.roles)
     cluster.absent.pop(framework.id, None)
     del cluster.frameworks[framework.id]
     cluster.completed[framework.id] = framework

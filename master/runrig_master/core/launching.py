@@ -1,8 +1,8 @@
 """Accepting offers: rules 2, 3 and 4.
 
-An Accept names groups of offers, each of one agent, and what to launch on them. A group whose offers are not all good
-launches nothing: its tasks are TASK_DROPPED. In a good group each task is judged on its own against what its earlier
-tasks left.
+An Accept names groups of offers, each of one agent, and what to do with them. Of a group whose offers are not all good
+nothing is done: its tasks are TASK_DROPPED. In a good group each operation, and each task, is judged on its own against
+what the earlier ones left. Nothing changes before all groups are judged, as an atomic Accept does all or nothing.
 """
 
 from __future__ import annotations
@@ -10,15 +10,27 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from runrig.agents import Launch, checked_task_texts
-from runrig.errors import InvalidInput
+from runrig.errors import InvalidInput, RunrigError
 from runrig.ids import AgentId, OfferId, Role, TaskId, id_problem
-from runrig.offers import Accept, Decline, Filter, LaunchableTask, LaunchGroup, LaunchTasks
+from runrig.offers import (
+    Accept,
+    Decline,
+    Filter,
+    LaunchableTask,
+    LaunchGroup,
+    LaunchTasks,
+    OperationResult,
+    OperationsDone,
+)
 from runrig.resources import NOTHING, Resources, checked_resources
-from runrig.tasks import Reason, TaskState
+from runrig.tasks import Reason, TaskState, checked_terms
+from runrig_master.core import operations
 from runrig_master.core.clients import Client
 from runrig_master.core.cluster import Cluster
 from runrig_master.core.filters import Refusal
+from runrig_master.core.operations import Change, Remainder
 from runrig_master.core.pools import Pool
+from runrig_master.core.reservations import Reserves
 from runrig_master.core.state import Agent, Framework, OutstandingOffer, Task, staged
 from runrig_master.core.statuses import answer
 
@@ -34,7 +46,14 @@ class _Plan:
     problem_reason: Reason = Reason.INVALID_OFFERS
     launches: list[LaunchTasks] = field(default_factory=list)
     refused: list[tuple[LaunchableTask, Reason, str]] = field(default_factory=list)
-    left: Resources = NOTHING
+    changes: list[tuple[Change, str]] = field(default_factory=list)
+    """Its operations on reservations and volumes; each with what forbids it, or nothing."""
+    left: Remainder = field(default_factory=Remainder)
+
+    @property
+    def why_not_whole(self) -> str:
+        """Say what keeps the group from being carried out whole, or nothing."""
+        return self.problem or next((why for *_, why in self.refused + self.changes if why), "")
 
     @property
     def tasks(self) -> list[LaunchableTask]:
@@ -51,10 +70,16 @@ class _Plan:
 
 def accept(cluster: Cluster, framework: Framework, call: Accept, now: float) -> None:
     """Launch on offers; what is left of them is declined with the call's filter."""
-    plans = _plan(cluster, framework, call)
-    if call.atomic and any(plan.problem or plan.refused for plan in plans):
+    drafts: dict[AgentId, Reserves] = {}
+    plans = _plan(cluster, framework, call, drafts)
+    if call.atomic and any(plan.why_not_whole for plan in plans):
         _refuse_all(cluster, framework, plans, now)
         return
+    for offer in [offer for plan in plans if not plan.problem for offer in plan.offers]:
+        cluster.close_offer(offer)
+    for agent_id, draft in drafts.items():
+        cluster.change_reserves(cluster.agents[agent_id], draft)
+    _tell_changes(cluster, framework, plans)
     for plan in plans:
         if plan.problem:
             _drop(cluster, framework, plan, plan.problem_reason, plan.problem, now)
@@ -78,7 +103,8 @@ def decline(cluster: Cluster, framework: Framework, call: Decline, now: float) -
         cluster.break_gang(client, gang_id)
 
 
-def _plan(cluster: Cluster, framework: Framework, call: Accept) -> list[_Plan]:
+def _plan(cluster: Cluster, framework: Framework, call: Accept, drafts: dict[AgentId, Reserves]) -> list[_Plan]:
+    """Judge all groups; `drafts` is filled with what is kept of agents after the operations of all of them."""
     used_offers: set[OfferId] = set()
     used_ids: set[TaskId] = set()
     plans = []
@@ -89,7 +115,7 @@ def _plan(cluster: Cluster, framework: Framework, call: Accept) -> list[_Plan]:
             plan.problem, plan.problem_reason = conflict, Reason.OFFER_CONFLICT
         used_offers.update(group.offer_ids)
         if not plan.problem:
-            _judge(cluster, framework, plan, used_ids)
+            _judge(cluster, framework, plan, used_ids, drafts)
         plans.append(plan)
     return plans
 
@@ -111,8 +137,6 @@ def _offers_problem(plan: _Plan, used: set[OfferId]) -> str:
         return f"offer {stray.id} is of agent {stray.agent.id}, not of {group.agent_id} as the launch group says"
     if len({offer.role for offer in plan.offers}) > 1:
         return "the offers of a launch group must be of one role"
-    if len({offer.pool for offer in plan.offers}) > 1:
-        return "the offers of a launch group must be of one reservation, or of none"
     return ""
 
 
@@ -157,30 +181,53 @@ def _repeated(ids: tuple[OfferId, ...]) -> OfferId | None:
     return None
 
 
-def _judge(cluster: Cluster, framework: Framework, plan: _Plan, used_ids: set[TaskId]) -> None:
-    left = NOTHING
-    for offer in plan.offers:
-        left = left + offer.resources
-    for operation in plan.group.launches:
-        good: list[LaunchableTask] = []
-        refused: list[tuple[LaunchableTask, Reason, str]] = []
-        remaining = left
-        for task in operation.tasks:
-            verdict = _task_problem(cluster, framework, task, remaining, used_ids)
-            if verdict is None:
-                good.append(task)
-                used_ids.add(task.task_id)
-                remaining = remaining - task.resources
-            else:
-                refused.append((task, *verdict))
-        if operation.is_group and refused:
-            _refuse_group(plan, good, refused, used_ids)
-            continue
-        left = remaining
-        plan.refused.extend(refused)
-        if good:
-            plan.launches.append(LaunchTasks(tuple(good), operation.is_group))
+def _judge(
+    cluster: Cluster,
+    framework: Framework,
+    plan: _Plan,
+    used_ids: set[TaskId],
+    drafts: dict[AgentId, Reserves],
+) -> None:
+    plan.left = Remainder.of(plan.offers)
+    for operation in plan.group.operations:
+        if isinstance(operation, LaunchTasks):
+            _judge_launch(cluster, framework, plan, operation, used_ids)
+        else:
+            if plan.agent.id not in drafts:
+                drafts[plan.agent.id] = plan.agent.reserves.copy()
+            _judge_change(framework, plan, operation, drafts[plan.agent.id])
+
+
+def _judge_change(framework: Framework, plan: _Plan, change: Change, draft: Reserves) -> None:
+    try:
+        operations.apply(change, draft, plan.left, plan.agent, framework, plan.role)
+    except RunrigError as error:
+        plan.changes.append((change, str(error)))
+    else:
+        plan.changes.append((change, ""))
+
+
+def _judge_launch(
+    cluster: Cluster, framework: Framework, plan: _Plan, operation: LaunchTasks, used_ids: set[TaskId]
+) -> None:
+    good: list[LaunchableTask] = []
+    refused: list[tuple[LaunchableTask, Reason, str]] = []
+    left = plan.left.copy()
+    for task in operation.tasks:
+        verdict = _task_problem(cluster, framework, task, left, used_ids)
+        if verdict is None:
+            good.append(task)
+            used_ids.add(task.task_id)
+            left.take(task)
+        else:
+            refused.append((task, *verdict))
+    if operation.is_group and refused:
+        _refuse_group(plan, good, refused, used_ids)
+        return
     plan.left = left
+    plan.refused.extend(refused)
+    if good:
+        plan.launches.append(LaunchTasks(tuple(good), operation.is_group))
 
 
 def _refuse_group(
@@ -197,7 +244,7 @@ def _refuse_group(
 
 
 def _task_problem(
-    cluster: Cluster, framework: Framework, task: LaunchableTask, left: Resources, used_ids: set[TaskId]
+    cluster: Cluster, framework: Framework, task: LaunchableTask, left: Remainder, used_ids: set[TaskId]
 ) -> tuple[Reason, str] | None:
     problem = id_problem(task.task_id)
     if problem is not None:
@@ -210,6 +257,9 @@ def _task_problem(
     try:
         checked_resources("resources", task.resources)
         checked_task_texts("task", task.name, task.labels)
+        checked_terms("terms", task.terms)
+        has = left.has("terms.reservation_id", task.terms.reservation_id)
+        left.check_volumes(task)
     except InvalidInput as error:
         return Reason.INVALID_TASK, str(error)
     if task.resources.is_empty:
@@ -217,8 +267,8 @@ def _task_problem(
             Reason.INVALID_TASK,
             "resources: nothing is asked; allowed: some cpu, memory or another resource",
         )
-    if not left.contains(task.resources):
-        text = ", ".join(f"{name} by {amount}" for name, amount in left.shortfall(task.resources).items())
+    if not has.contains(task.resources):
+        text = ", ".join(f"{name} by {amount}" for name, amount in has.shortfall(task.resources).items())
         return Reason.INVALID_TASK, f"resources: what the offers have left is short of {text}"
     if cluster.tasks_alive + len(used_ids) >= cluster.settings.max_tasks:
         return (
@@ -230,7 +280,7 @@ def _task_problem(
 
 def _refuse_all(cluster: Cluster, framework: Framework, plans: list[_Plan], now: float) -> None:
     """Launch nothing of an atomic Accept (rule 3)."""
-    why = next(plan.problem or plan.refused[0][2] for plan in plans if plan.problem or plan.refused)
+    why = next(plan.why_not_whole for plan in plans if plan.why_not_whole)
     for plan in plans:
         reason = plan.problem_reason if plan.problem else Reason.ATOMIC_ACCEPT_REFUSED
         _drop(
@@ -241,6 +291,7 @@ def _refuse_all(cluster: Cluster, framework: Framework, plans: list[_Plan], now:
             plan.problem or f"nothing of the atomic accept was launched: {why}",
             now,
         )
+    _tell_changes(cluster, framework, plans, why)
 
 
 def _drop(cluster: Cluster, framework: Framework, plan: _Plan, reason: Reason, why: str, now: float) -> None:
@@ -257,9 +308,6 @@ def _drop(cluster: Cluster, framework: Framework, plan: _Plan, reason: Reason, w
 
 def _carry_out(cluster: Cluster, framework: Framework, plan: _Plan, filter_: Filter, now: float) -> None:
     agent, role = plan.agent, plan.role
-    pool, client = plan.offers[0].pool, plan.offers[0].client
-    for offer in plan.offers:
-        cluster.close_offer(offer)
     cluster.served(plan.offers, sum(len(launch.tasks) for launch in plan.launches))
     for launch in plan.launches:
         for task in launch.tasks:
@@ -269,7 +317,7 @@ def _carry_out(cluster: Cluster, framework: Framework, plan: _Plan, filter_: Fil
                     task.task_id,
                     task.name,
                     framework,
-                    pool,
+                    agent.pools[task.terms.reservation_id],
                     role,
                     task.resources,
                     task.labels,
@@ -281,8 +329,30 @@ def _carry_out(cluster: Cluster, framework: Framework, plan: _Plan, filter_: Fil
         cluster.order(agent, Launch(framework.id, framework.info.name, role, launch.tasks, launch.is_group))
     for task, reason, why in plan.refused:
         _tell_refused(cluster, framework, agent.id, task, TaskState.TASK_ERROR, reason, why, now)
-    if not plan.left.is_empty:
-        _refuse(cluster, pool, client, plan.left, filter_, now)
+    for pool in {offer.pool: None for offer in plan.offers}:
+        left = plan.left.amounts.get(pool.reservation_id)
+        if left is not None and not left.is_empty:
+            _refuse(cluster, pool, plan.offers[0].client, left, filter_, now)
+
+
+def _tell_changes(cluster: Cluster, framework: Framework, plans: list[_Plan], why: str = "") -> None:
+    """Say what became of operations on reservations and volumes; with `why` no group was carried out."""
+    results: list[OperationResult] = []
+    for plan in plans:
+        agent_id = plan.group.agent_id
+        if plan.problem or why:
+            agent = cluster.agents.get(agent_id)
+            for change in plan.group.operations:
+                if not isinstance(change, LaunchTasks) and change.operation_id:
+                    is_done = agent is not None and operations.is_in_effect(change, agent.reserves)
+                    message = "" if is_done else plan.problem or why
+                    results.append(OperationResult(change.operation_id, agent_id, is_done, message))
+        else:
+            for change, refusal in plan.changes:
+                if change.operation_id:
+                    results.append(OperationResult(change.operation_id, agent_id, not refusal, refusal))
+    if results:
+        cluster.tell(framework, OperationsDone(tuple(results)))
 
 
 def _refuse(cluster: Cluster, pool: Pool, client: Client, resources: Resources, filter_: Filter, now: float) -> None:

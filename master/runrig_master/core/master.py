@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from typing import assert_never
 
 from runrig.agents import AgentChanged, Register, TaskNotHere, VolumeDestroyed
-from runrig.errors import Conflict, InvalidInput, NotFound, RunrigError, Unavailable
+from runrig.errors import Conflict, InvalidInput, NotFound, RunrigError
 from runrig.ids import FrameworkId
 from runrig.offers import (
     Accept,
@@ -37,7 +37,7 @@ from runrig.offers import (
     UpdateFramework,
 )
 from runrig.tasks import Reason, StatusUpdate
-from runrig_master.core import agents, frameworks, launching, maintenance, role_settings, statuses
+from runrig_master.core import agents, frameworks, launching, maintenance, operations, role_settings, statuses
 from runrig_master.core.allocation import allocate, waiting
 from runrig_master.core.cluster import Cluster
 from runrig_master.core.commands import (
@@ -48,7 +48,9 @@ from runrig_master.core.commands import (
     FrameworkRecord,
     Persist,
     Record,
+    ReservationRecord,
     RoleRecord,
+    VolumeRecord,
 )
 from runrig_master.core.events import (
     AgentReported,
@@ -95,6 +97,7 @@ class Master:
         self._silence = Silence(self.cluster)
         for record in records:
             self._recall(record, now)
+        operations.recalled(self.cluster)
 
     def handle(self, event: Event, now: float) -> list[Command]:
         """Apply one event at time `now` (seconds since 1970); return what must be done, in order."""
@@ -158,6 +161,8 @@ class Master:
                     cluster.persist_framework(framework)
             case RoleRecord():
                 cluster.set_role(record)
+            case ReservationRecord() | VolumeRecord():
+                operations.recall(cluster, record)
             case _:
                 assert_never(record)
 
@@ -185,8 +190,8 @@ class Master:
                 agents.changed(self.cluster, agent, report)
             case TaskNotHere():
                 statuses.not_here(self.cluster, agent, report, now)
-            case VolumeDestroyed():
-                pass
+            case VolumeDestroyed(volume_id):
+                operations.volume_destroyed(self.cluster, agent, volume_id)
             case _:
                 assert_never(report)
 
@@ -263,7 +268,7 @@ class Master:
             case UnavailabilityAsked():
                 error = maintenance.set_unavailability(self.cluster, event, now)
             case ReserveAsked() | UnreserveAsked() | CreateVolumeAsked() | DestroyVolumeAsked():
-                error = Unavailable("this master cannot change reservations and volumes yet")
+                error = operations.asked(self.cluster, event)
             case WeightAsked() | QuotasAsked() | RoleOffersAsked():
                 error = role_settings.asked(self.cluster, event)
             case _:

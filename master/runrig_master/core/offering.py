@@ -21,7 +21,7 @@ def described(offer: OutstandingOffer) -> Offer:
         info.address,
         info.runtimes,
         offer.pool.reservation,
-        (),
+        offer.volumes,
         agent.unavailability,
         offer.is_optimistic,
     )

@@ -57,3 +57,17 @@ class Holding:
     def as_resources(self) -> Resources:
         """Return the sum as plain data."""
         return Resources(self.cpu_millis, self.mem_mib, self.disk_mib, self.gpus)
+
+
+def remainder(have: Resources, taken: Resources) -> Resources:
+    """Return what is left where `taken` may exceed `have` in some dimension: never less than nothing."""
+    custom = dict(taken.custom)
+    left = Resources(
+        max(0, have.cpu_millis - taken.cpu_millis),
+        max(0, have.mem_mib - taken.mem_mib),
+        max(0, have.disk_mib - taken.disk_mib),
+        max(0, have.gpus - taken.gpus),
+        have.ports,
+        tuple((name, amount - custom.get(name, 0)) for name, amount in have.custom if amount > custom.get(name, 0)),
+    )
+    return left.less_ports(taken.ports)

@@ -13,13 +13,14 @@ from enum import Enum
 from runrig.agents import AgentInfo
 from runrig.ids import AgentId, FrameworkId, OfferId, Role, TaskId
 from runrig.offers import FrameworkInfo
-from runrig.reservations import Unavailability
+from runrig.reservations import PersistentVolume, Unavailability
 from runrig.resources import NOTHING, Resources
 from runrig.tasks import NO_TERMS, Reason, RuntimeKind, Source, StatusUpdate, TaskState, Terms
 from runrig_master.core.clients import Client, Groups, Wanted
 from runrig_master.core.commands import Drain
 from runrig_master.core.events import StreamId
 from runrig_master.core.pools import Pool
+from runrig_master.core.reservations import Reserves
 
 TaskKey = tuple[FrameworkId, TaskId]
 
@@ -47,6 +48,7 @@ class Agent:
         "offers",
         "pools",
         "presence",
+        "reserves",
         "session",
         "since",
         "stream",
@@ -75,6 +77,8 @@ class Agent:
         self.unreachable_at: float | None = None
         self.offers: dict[OfferId, OutstandingOffer] = {}
         self.tasks: dict[TaskKey, Task] = {}
+        self.reserves = Reserves(info.agent_id)
+        """What of it is kept for roles."""
         self.pools: dict[str, Pool] = {}
         """By reservation id: of what is not reserved (empty), and of each reservation."""
 
@@ -140,6 +144,7 @@ class OutstandingOffer:
         "parts",
         "pool",
         "resources",
+        "volumes",
     )
 
     def __init__(
@@ -164,6 +169,8 @@ class OutstandingOffer:
         self.is_optimistic = is_optimistic
         self.made_at = made_at
         self.expires_at = expires_at
+        self.volumes: tuple[PersistentVolume, ...] = ()
+        """Persistent volumes that it holds beside the resources."""
 
     @property
     def agent(self) -> Agent:

@@ -9,7 +9,7 @@ from runrig.resources import Resources
 from runrig_master.core.cluster import Cluster
 from runrig_master.core.pools import Pool
 from runrig_master.core.resources import Holding
-from runrig_master.core.state import Agent, Presence, Task
+from runrig_master.core.state import Agent, OutstandingOffer, Presence, Task
 
 DIMENSIONS = ("cpu_millis", "mem_mib", "disk_mib", "gpus")
 Amounts = Counter[str]
@@ -43,6 +43,7 @@ def check_books(cluster: Cluster) -> None:
 def _check_agent(agent: Agent) -> None:
     alive = [task for task in agent.tasks.values() if not task.state.is_terminal]
     total, free = amounts(agent.info.resources), amounts(agent.free)
+    total -= Counter(disk_mib=sum(record.volume.disk_mib for record in agent.reserves.volumes.values()))
     used: Amounts = sum((amounts(task.resources) for task in alive), Counter())
     offered: Amounts = sum((amounts(offer.resources) for offer in agent.offers.values()), Counter())
     assert all(amount >= 0 for amount in free.values()), f"{agent.id} has {free} free"
@@ -58,8 +59,31 @@ def _check_agent(agent: Agent) -> None:
     assert (agent.stream is not None) == (agent.presence is Presence.CONNECTED)
     in_pool = agent.presence in (Presence.CONNECTED, Presence.DISCONNECTED)
     assert agent.is_counted == in_pool
+    assert list(agent.pools) == ["", *agent.reserves.reservations], f"{agent.id} has the pools {list(agent.pools)}"
     for pool in agent.pools.values():
         _check_pool(pool)
+    _check_volumes(agent)
+
+
+def _check_volumes(agent: Agent) -> None:
+    """Assert that a volume is with one task or one offer at a time, and with none when it is doomed."""
+    exclusive = [offer for offer in agent.offers.values() if not offer.is_optimistic]
+    holders = Counter(volume_id for offer in exclusive for volume_id in held(offer))
+    holders.update(
+        volume_id
+        for task in agent.tasks.values()
+        if not task.state.is_terminal
+        for volume_id in set(task.volume_ids) & set(agent.reserves.volumes)
+    )
+    assert all(number == 1 for number in holders.values()), f"volumes of {agent.id} are held more than once: {holders}"
+    offered = {volume_id for offer in agent.offers.values() for volume_id in held(offer)}
+    assert not offered & set(agent.reserves.doomed)
+    assert offered <= set(agent.reserves.volumes)
+
+
+def held(offer: OutstandingOffer) -> set[str]:
+    """Return the ids of the volumes that an offer holds."""
+    return {volume.volume_id for volume in offer.volumes}
 
 
 def _check_pool(pool: Pool) -> None:

@@ -44,16 +44,13 @@ from runrig.resources import Resources, parse_ports
 from runrig.tasks import Command as Program
 from runrig.tasks import Reason, StatusUpdate, TaskSpec, TaskState
 from runrig_master.core.commands import (
-    AgentRecord,
     AnswerOperator,
     CloseStream,
     Command,
     Forget,
-    FrameworkRecord,
     Note,
     Persist,
     Record,
-    RoleRecord,
     SendToAgent,
     SendToScheduler,
 )
@@ -80,7 +77,7 @@ from runrig_master.core.events import (
 from runrig_master.core.master import Master
 from runrig_master.core.quotas import RoleQuota
 from runrig_master.core.settings import CoreSettings
-from runrig_master.records_grpc import forgotten_key
+from runrig_master.records_grpc import key_of
 from tests.master.core.books import check_books
 from tests.master.core.witness import Witness
 
@@ -231,15 +228,10 @@ class World:
         return commands
 
     def _write(self, record: Record | Forget) -> None:
-        match record:
-            case AgentRecord():
-                self.disk[f"agents/{record.agent.agent_id}"] = record
-            case FrameworkRecord():
-                self.disk[f"frameworks/{record.framework.framework_id}"] = record
-            case RoleRecord():
-                self.disk[f"roles/{record.role}"] = record
-            case Forget():
-                del self.disk[forgotten_key(record)]
+        if isinstance(record, Forget):
+            del self.disk[key_of(record)]
+        else:
+            self.disk[key_of(record)] = record
 
     def assert_replays(self) -> None:
         """Tell a fresh master what this one was told: it must answer the same (errors are compared by their text)."""

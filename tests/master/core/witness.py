@@ -9,14 +9,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from runrig.agents import AgentChanged, AgentInfo, KillTask, Launch, Order, Register, Registered
+from runrig.agents import AgentChanged, AgentInfo, DestroyAgentVolume, KillTask, Launch, Order, Register, Registered
 from runrig.demand import Demand
 from runrig.ids import AgentId, FrameworkId, OfferId, Role
 from runrig.offers import (
     Accept,
     Call,
     CallRefused,
+    CreateVolume,
     Decline,
+    DestroyVolume,
     Filter,
     FrameworkInfo,
     InverseOffer,
@@ -24,20 +26,25 @@ from runrig.offers import (
     InverseOffersEnded,
     InverseOffersMade,
     LaunchGroup,
+    LaunchTasks,
     News,
     Offer,
     OffersMade,
     OffersRescinded,
+    OperationsDone,
     RefusalCode,
     RescindReason,
+    Reserve,
     Revive,
     Subscribe,
     Subscribed,
     Suppress,
     TasksUpdated,
+    Unreserve,
     UpdateDemand,
     UpdateFramework,
 )
+from runrig.reservations import Reservation
 from runrig.resources import NOTHING, Resources, count_ports
 from runrig.tasks import Reason, RuntimeKind, StatusUpdate, TaskState
 from runrig_master.core.commands import (
@@ -49,8 +56,10 @@ from runrig_master.core.commands import (
     FrameworkRecord,
     Persist,
     Record,
+    ReservationRecord,
     SendToAgent,
     SendToScheduler,
+    VolumeRecord,
 )
 from runrig_master.core.events import (
     AgentReported,
@@ -63,12 +72,22 @@ from runrig_master.core.events import (
     SchedulerStreamClosed,
     StreamId,
 )
+from runrig_master.core.reservations import is_within
 from runrig_master.core.settings import CoreSettings
 
 FORGOTTEN = (TaskState.TASK_UNKNOWN, TaskState.TASK_UNREACHABLE, TaskState.TASK_GONE_BY_OPERATOR)
 """What a reconciliation may say of a task that has ended and that the master does not know (any more)."""
 
-FilterKey = tuple[FrameworkId, Role, AgentId]
+FilterKey = tuple[FrameworkId, Role, AgentId, str]
+"""Who has refused what: of which pool of the agent comes last."""
+
+
+@dataclass(frozen=True)
+class _Refused:
+    """What was refused; of None only that something was, as reservations changed meanwhile."""
+
+    resources: Resources | None
+    until: float
 
 
 @dataclass
@@ -109,14 +128,14 @@ class Witness:
         self._drained: set[AgentId] = set()
         self._closed: set[StreamId] = set()
         self.sessions: dict[FrameworkId, int] = {}
-        self._filters: dict[FilterKey, list[tuple[Resources, float]]] = {}
+        self._filters: dict[FilterKey, list[_Refused]] = {}
         self._asked: Event | None = None
         self._was_refused = False
         self._error: object = None
-        self._accepted: list[tuple[FrameworkId, LaunchGroup, Role, Resources, Filter]] = []
+        self._accepted: list[tuple[FrameworkId, LaunchGroup, Role, dict[str, Resources], Filter]] = []
         self._is_all_or_nothing = False
         """Whether the Accept was atomic: one that comes to nothing refuses nothing."""
-        self._launched_now: list[tuple[FrameworkId, AgentId, Resources]] = []
+        self._launched_now: list[tuple[FrameworkId, AgentId, str, Resources]] = []
 
     def master_died(self, epoch: int) -> None:
         """Forget what only the master's memory held."""
@@ -162,7 +181,8 @@ class Witness:
                     owner, offer = self.offers.get(offer_id, (None, None))
                     if owner == mine and offer is not None:
                         del self.offers[offer_id]
-                        self._refuse(mine, offer.role, offer.agent_id, offer.resources, call.filter, now)
+                        place = (mine, offer.role, offer.agent_id, pool_of(offer))
+                        self._refuse(place, offer.resources, call.filter, now)
             case Suppress() if set(call.roles) <= set(scheduler.info.roles):
                 scheduler.suppressed |= set(call.roles or scheduler.info.roles)
             case Revive() if set(call.roles) <= set(scheduler.info.roles):
@@ -183,20 +203,19 @@ class Witness:
             )
             named |= set(group.offer_ids)
             if is_good:
-                total = NOTHING
+                left: dict[str, Resources] = {}
                 for offer in offers:
-                    total = total + offer.resources
-                self._accepted.append((mine, group, offers[0].role, total, call.filter))
+                    left[pool_of(offer)] = left.get(pool_of(offer), NOTHING) + offer.resources
+                self._accepted.append((mine, group, offers[0].role, left, call.filter))
         for offer_id in named:
             if self.offers.get(offer_id, ("",))[0] == mine:
                 del self.offers[offer_id]
         self._is_all_or_nothing = call.atomic and any(group.tasks for group in call.groups)
 
-    def _refuse(
-        self, mine: FrameworkId, role: Role, agent: AgentId, resources: Resources, filter_: Filter, now: float
-    ) -> None:
-        if filter_.refuse_ms and not resources.is_empty:
-            self._filters.setdefault((mine, role, agent), []).append((resources, now + filter_.refuse_ms / 1000))
+    def _refuse(self, key: FilterKey, resources: Resources | None, filter_: Filter, now: float) -> None:
+        if filter_.refuse_ms and (resources is None or not resources.is_empty):
+            refused = _Refused(resources, now + filter_.refuse_ms / 1000)
+            self._filters.setdefault(key, []).append(refused)
 
     def _forget_filters(
         self, framework: FrameworkId | None = None, role: Role | None = None, agent: AgentId | None = None
@@ -212,15 +231,23 @@ class Witness:
             self.offers = {key: value for key, value in self.offers.items() if value[0] != mine}
             self.inverse_offers = {key: value for key, value in self.inverse_offers.items() if value[0] != mine}
 
-    def takers(self, agent: AgentId, free: Resources, now: float) -> list[FilterKey]:
-        """Return who could be offered `free` of an agent: has not refused it, nor suppressed the role."""
+    def _doubt_filters(self, agent: AgentId, pool: str | None = None) -> None:
+        """Keep no more in mind than that something was refused: pools have come and gone."""
+        for key, refused in self._filters.items():
+            if agent == key[2] and pool in (None, key[3]):
+                refused[:] = [_Refused(None, each.until) for each in refused]
+
+    def takers(self, agent: AgentId, reservation: Reservation | None, free: Resources, now: float) -> list[FilterKey]:
+        """Return who could be offered `free` of a pool: may see it, has not refused it, nor suppressed the role."""
         if agent in self._deactivated | self._drained or agent not in {info.agent_id for info in self._agents.values()}:
             return []
         keys = [
-            (scheduler.info.framework_id, role, agent)
+            (scheduler.info.framework_id, role, agent, reservation.reservation_id if reservation is not None else "")
             for scheduler in self._schedulers.values()
             for role in scheduler.info.roles
-            if role not in scheduler.suppressed and self._would_take(scheduler, role, agent, free)
+            if role not in scheduler.suppressed
+            and (reservation is None or is_within(role, reservation.role))
+            and self._would_take(scheduler, role, agent, free)
         ]
         return [key for key in keys if not self._is_hidden(key, free, now)]
 
@@ -242,7 +269,10 @@ class Witness:
         )
 
     def _is_hidden(self, key: FilterKey, free: Resources, now: float) -> bool:
-        return any(until > now and refused.contains(free) for refused, until in self._filters.get(key, []))
+        return any(
+            each.until > now and (each.resources is None or each.resources.contains(free))
+            for each in self._filters.get(key, [])
+        )
 
     # What the master does
 
@@ -265,6 +295,8 @@ class Witness:
                         self._forget_filters(agent=record.agent.agent_id)
                     if isinstance(record, Forget) and record.framework_id:
                         self.sessions.pop(record.framework_id, None)  # its id is as good as new
+                    if isinstance(record, Forget) and record.agent_id and record.reservation_id:
+                        self._doubt_filters(record.agent_id, record.reservation_id)
             case _:
                 pass
 
@@ -281,6 +313,8 @@ class Witness:
             was = self._infos.get(info.agent_id, info)
             if (was.resources, was.attributes) != (info.resources, info.attributes):
                 self._forget_filters(agent=info.agent_id)
+            if was.reservations != info.reservations:
+                self._doubt_filters(info.agent_id)
             self._infos[info.agent_id] = info
             return
         assert stream in self._agents, f"{order} is sent to nobody"
@@ -293,7 +327,12 @@ class Witness:
                 key = (order.framework_id, spec.task_id)
                 assert key not in self.launched, f"{key} is launched twice"
                 self.launched[key] = self._agents[stream].agent_id
-                self._launched_now.append((order.framework_id, self._agents[stream].agent_id, spec.resources))
+                agent = self._agents[stream].agent_id
+                self._launched_now.append((order.framework_id, agent, spec.terms.reservation_id, spec.resources))
+        if isinstance(order, DestroyAgentVolume):
+            volume = disk.get(f"volumes/{self._agents[stream].agent_id}/{order.volume_id}")
+            assert isinstance(volume, VolumeRecord), f"{order} is of no volume"
+            assert volume.is_doomed, "a volume is deleted before its end is durable"
 
     def _news_seen(self, stream: StreamId, item: News, disk: Mapping[str, Record], now: float) -> None:
         if isinstance(item, Subscribed):
@@ -318,12 +357,15 @@ class Witness:
                     owner, offer = self.offers.pop(offer_id)
                     assert owner == mine, f"{offer_id} is rescinded from {mine}, it was {owner}'s"
                     if item.reason is RescindReason.DEMANDED:
-                        self._refuse(mine, offer.role, offer.agent_id, offer.resources, Filter(), now)
+                        place = (mine, offer.role, offer.agent_id, pool_of(offer))
+                        self._refuse(place, offer.resources, Filter(), now)
             case TasksUpdated():
                 for update in item.updates:
                     self._update_seen(mine, update, disk)
             case CallRefused():
                 self._was_refused = True
+            case OperationsDone():
+                self._results_seen(item, disk)
             case _:
                 pass
 
@@ -371,10 +413,56 @@ class Witness:
         assert not record.is_deactivated, f"{offer.agent_id} is deactivated"
         assert record.drain is None, f"{offer.agent_id} is drained"
         assert record.unavailability == offer.unavailability
-        for refused, until in self._filters.get((mine, offer.role, offer.agent_id), []):
-            is_hidden = until > now and refused.contains(offer.resources)
-            assert not is_hidden, f"{offer} was refused until {until}, and it is {now}"
+        self._check_reserved(offer, disk)
+        for each in self._filters.get((mine, offer.role, offer.agent_id, pool_of(offer)), []):
+            is_hidden = each.until > now and each.resources is not None and each.resources.contains(offer.resources)
+            assert not is_hidden, f"{offer} was refused until {each.until}, and it is {now}"
         self.offers[offer.offer_id] = (mine, offer)
+
+    def _check_reserved(self, offer: Offer, disk: Mapping[str, Record]) -> None:
+        """Assert that a reserved offer is for those whom it is kept for, and that all of it is durable."""
+        reservation = offer.reservation
+        if reservation is not None:
+            assert is_within(offer.role, reservation.role), f"{offer} is reserved for {reservation.role}"
+            record = disk.get(f"reservations/{offer.agent_id}/{reservation.reservation_id}")
+            if reservation.is_static:
+                names = {each.reservation_id for each in self._infos[offer.agent_id].reservations}
+                assert reservation.reservation_id in names
+            else:
+                assert isinstance(record, ReservationRecord), f"{offer} is of a reservation that is not durable"
+                assert record.reservation == reservation
+        for volume in offer.volumes:
+            kept = disk.get(f"volumes/{offer.agent_id}/{volume.volume_id}")
+            assert isinstance(kept, VolumeRecord), f"{offer} has a volume that is not durable"
+            assert (kept.volume, kept.is_doomed) == (volume, False)
+            assert volume.reservation_id == pool_of(offer)
+            holders = [each for _, each in self.offers.values() if volume in each.volumes and not each.is_optimistic]
+            is_held = any(each.agent_id == offer.agent_id for each in holders)
+            assert not is_held or offer.is_optimistic, f"{volume} stands in two offers"
+
+    def _results_seen(self, item: OperationsDone, disk: Mapping[str, Record]) -> None:
+        """Assert that what is done is durable; operations of one Accept that undo each other are not looked at."""
+        assert isinstance(self._asked, SchedulerCalled)
+        assert isinstance(self._asked.call, Accept)
+        done = {(each.agent_id, each.operation_id) for each in item.results if each.is_done}
+        for group in self._asked.call.groups:
+            changes = [each for each in group.operations if not isinstance(each, LaunchTasks)]
+            if len(changes) == 1 and (group.agent_id, changes[0].operation_id) in done:
+                self._check_done(group.agent_id, changes[0], disk)
+
+    def _check_done(
+        self, agent: AgentId, change: Reserve | Unreserve | CreateVolume | DestroyVolume, disk: Mapping[str, Record]
+    ) -> None:
+        match change:
+            case Reserve():
+                assert f"reservations/{agent}/{change.reservation.reservation_id}" in disk
+            case Unreserve():
+                assert f"reservations/{agent}/{change.reservation_id}" not in disk
+            case CreateVolume():
+                assert f"volumes/{agent}/{change.volume.volume_id}" in disk
+            case DestroyVolume():
+                kept = disk.get(f"volumes/{agent}/{change.volume_id}")
+                assert kept is None or (isinstance(kept, VolumeRecord) and kept.is_doomed)
 
     def _update_seen(self, mine: FrameworkId, update: StatusUpdate, disk: Mapping[str, Record]) -> None:
         assert update.framework_id == mine
@@ -425,10 +513,12 @@ class Witness:
         if self._is_all_or_nothing and not self._launched_now:
             self._accepted.clear()
         for mine, group, role, left, filter_ in self._accepted:
-            for framework, agent, resources in self._launched_now:
-                if (framework, agent) == (mine, group.agent_id) and left.contains(resources):
-                    left = left - resources
-            self._refuse(mine, role, group.agent_id, left, filter_, now)
+            is_sure = len(group.launches) == len(group.operations)
+            for framework, agent, pool, resources in self._launched_now:
+                if (framework, agent) == (mine, group.agent_id) and left.get(pool, NOTHING).contains(resources):
+                    left[pool] = left[pool] - resources
+            for pool, rest in left.items():
+                self._refuse((mine, role, group.agent_id, pool), rest if is_sure else None, filter_, now)
         self._accepted.clear()
         self._launched_now.clear()
         self._is_all_or_nothing = False
@@ -454,6 +544,11 @@ class Witness:
                 scheduler = self._schedulers[stream]
                 scheduler.info = FrameworkInfo(info.name, info.roles, scheduler.info.framework_id)
                 scheduler.suppressed &= set(info.roles)
+
+
+def pool_of(offer: Offer) -> str:
+    """Return the reservation that an offer is of; empty: none."""
+    return offer.reservation.reservation_id if offer.reservation is not None else ""
 
 
 def _record(agent_id: AgentId, disk: Mapping[str, Record]) -> AgentRecord:

@@ -39,8 +39,8 @@ MUTANTS = (
     ),
     _launching(
         name="an offer that was accepted can be accepted again",
-        old=".client\n    for offer in plan.offers:\n        cluster.close_offer(offer)\n",
-        new=".client\n",
+        old="not plan.problem for offer in plan.offers]:\n        cluster.close_offer(offer)\n",
+        new="not plan.problem for offer in plan.offers]:\n        pass\n",
     ),
     _launching(
         name="an offer of another framework is accepted",
