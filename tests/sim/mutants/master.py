@@ -54,7 +54,7 @@ MUTANTS = (
     ),
     _launching(
         name="half of an atomic accept is launched",
-        old="    if call.atomic and any(plan.problem or plan.refused for plan in plans):\n",
+        old="    if call.atomic and any(plan.why_not_whole for plan in plans):\n",
         new="    if call.atomic and all(plan.problem or plan.refused for plan in plans):\n",
     ),
     _launching(
