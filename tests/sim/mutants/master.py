@@ -59,8 +59,8 @@ MUTANTS = (
     ),
     _launching(
         name="tasks may take more than the offers have left",
-        old="    if not left.contains(task.resources):\n",
-        new="    if left.is_empty:\n",
+        old="    if not has.contains(task.resources):\n",
+        new="    if has.is_empty:\n",
     ),
     _passes(
         name="filters are ignored",
