@@ -472,9 +472,12 @@ async def test_what_of_a_job_waits_for_an_offer_is_told_with_what_explains_it(ru
 
     said = (await runner.http.get(f"/v1/jobs/{job}/waiting")).json()
     missing = await runner.http.get("/v1/jobs/nope-1/waiting")
+    runner.cluster.launch("job-1.0.1", "job-1.2.1")
+    less = (await runner.http.get(f"/v1/jobs/{job}/waiting")).json()
     odd = await runner.http.get(f"/v1/jobs/{job}/waiting?limit=1")
 
     assert (said["framework_id"], said["group"], said["count"]) == ("fw", job, 150)
     assert said["task_ids"] == [f"{job}.{index}.1" for index in range(100)]
     assert said["declines"] == [{"reason": "short by 1 cpus", "count": 7}, {"reason": "nothing is wanted", "count": 2}]
     assert (missing.status_code, odd.status_code) == (404, 422)
+    assert (less["count"], less["task_ids"][:2]) == (148, ["job-1.1.1", "job-1.3.1"])

@@ -364,8 +364,12 @@ async def test_which_instances_wait_for_an_offer_is_told_with_what_explains_it(
 
     said = (await api.get("/v2/waiting/shop/web")).json()
     missing = await api.get("/v2/waiting/shop/none")
+    waiting = sorted(runner.wants)
+    runner.settle()
+    nothing = (await api.get("/v2/waiting/shop/web")).json()
 
     assert (said["framework_id"], said["group"], said["count"]) == ("f-1", "/shop/web", 3)
-    assert sorted(said["task_ids"]) == sorted(runner.wants)
+    assert sorted(said["task_ids"]) == waiting
+    assert (nothing["count"], nothing["task_ids"]) == (0, [])
     assert said["declines"] == [{"reason": "short by 1 cpus", "count": 7}]
     assert missing.status_code == 404
