@@ -40,6 +40,7 @@ def summary_json(summary: JobSummary) -> Json:
         "key": job.key or None,
         "role": spec.role,
         "priority": spec.priority,
+        "is_gang": spec.is_gang,
         "labels": dict(spec.labels),
         "command": spec.shell or list(spec.argv) or None,
         "image": spec.image or None,

@@ -140,6 +140,7 @@ class Cluster:
         """Tell news of a task."""
         before = self.launched.get(TaskId(task_id)) or view(task_id, state, at=self.now)
         news = view(task_id, state, reason, exit_code, at=before.launched_at)
+        news = replace(news, is_stopping=TaskId(task_id) in self.stopping)
         if state.is_terminal and not lose_answer:
             self.live.discard(TaskId(task_id))
             self.stopping.discard(TaskId(task_id))

@@ -129,6 +129,17 @@ def test_submit_makes_a_task_of_each_line(server: Server, tmp_path: Path) -> Non
     assert [task["item"] for task in shown["tasks"]] == ["a b", "c"]
 
 
+def test_submit_starts_a_gang_and_refuses_what_cannot_be_one(server: Server) -> None:
+    words = ("submit", "--gang", "3", "--expected-runtime", "10m", "--wait", "-o", "json", "--", "exit", "0")
+
+    job = json.loads(call(server, *words).stdout)
+    refused = call(server, "submit", "--gang", "3", "--array", "3", "--", "exit", "0")
+
+    assert (job["state"], job["size"], job["is_gang"]) == ("succeeded", 3, True)
+    assert refused.exit_code != 0
+    assert "array: '3' is not allowed; allowed: nothing beside gang" in refused.stderr
+
+
 def test_progress_is_shown_on_stderr_while_it_waits(server: Server) -> None:
     result = call(server, "submit", "--array", "3", "--progress", "--", "exit", "0")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from typing import TypeVar
 
 import pytest
@@ -66,6 +67,55 @@ def test_killing_a_job_frees_the_cluster() -> None:
     assert cluster.running == []
     assert show(batch, job_id).counts.killed == 20
     assert len(cluster.starts) == 8
+
+
+def test_a_gang_starts_only_when_all_of_it_has_room_and_ends_complete() -> None:
+    cluster = Cluster()
+    cluster.agents(2, "cpus:2;mem:8G", finishing(60))
+    batch = cluster.run("batch", Batch(LIMITS))
+    filler = submit(batch, array=1, cpus=2)
+    cluster.until(lambda: len(cluster.running) == 1)
+
+    gang = submit(batch, gang=6)
+    cluster.advance("30s")
+    assert len(cluster.running) == 1
+    cluster.until(lambda: show(batch, filler).state.has_ended)
+    cluster.until(lambda: len(cluster.running) == 6, within="10s")
+
+    cluster.until(lambda: show(batch, gang).state.has_ended)
+    assert show(batch, gang).state is JobState.SUCCEEDED
+
+
+@pytest.mark.parametrize("seed", range(15))
+def test_a_gang_ends_complete_whatever_dies(seed: int) -> None:
+    chance = random.Random(seed)
+    cluster = Cluster()
+    agents = cluster.agents(4, "cpus:4;mem:8G", finishing(20))
+    batch = cluster.run("batch", Batch(LIMITS))
+    job_id = submit(batch, gang=12)
+
+    for _ in range(8):
+        match chance.randrange(4):
+            case 0:
+                batch.restart(Batch(LIMITS))
+            case 1:
+                agent = chance.choice(agents)
+                agent.kill()
+                cluster.after(chance.choice([1, 30, 200]), agent.restart)
+            case 2:
+                cluster.kill("master")
+                cluster.advance(chance.choice([1, 20]))
+                cluster.start("master")
+            case _:
+                batch.disconnect()
+        cluster.advance(chance.uniform(0, 15))
+    cluster.until(lambda: show(batch, job_id).state.has_ended, within="2h")
+
+    assert show(batch, job_id).state is JobState.SUCCEEDED
+    assert cluster.nothing_started_twice()
+    attempts = Counter(task_id.rpartition(".")[2] for _, task_id in cluster.starts)
+    assert attempts[str(max(map(int, attempts)))] == 12
+    assert all(row.failures == 0 for row in rows(batch, job_id))
 
 
 def test_a_lost_agent_costs_no_retry() -> None:

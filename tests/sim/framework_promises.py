@@ -5,7 +5,18 @@ from __future__ import annotations
 import json
 
 from runrig.ids import TaskId
-from runrig.offers import Accept, Acknowledge, Call, Kill, News, Reconcile, Subscribe, Subscribed, TasksUpdated
+from runrig.offers import (
+    Accept,
+    Acknowledge,
+    Call,
+    InverseOffersMade,
+    Kill,
+    News,
+    Reconcile,
+    Subscribe,
+    Subscribed,
+    TasksUpdated,
+)
 from runrig.scheduler import Scheduler
 from runrig.tasks import Reason, StatusUpdate, TaskState
 from runrig.testing import SimulatedFramework
@@ -31,6 +42,8 @@ class FrameworkPromises:
         self._launched: set[TaskId] = set()
         self._killed: set[TaskId] = set()
         self._out_of_reach: set[TaskId] = set()
+        self._asked_back: set[TaskId] = set()
+        """Tasks that stand in an inverse offer that was heard."""
         self._finished: set[tuple[str, int]] = set()
         """Indices of jobs of which an attempt was heard to have finished."""
         self._alive: set[TaskId] = set()
@@ -91,11 +104,11 @@ class FrameworkPromises:
         return [each for each in ids if each in self._alive]
 
     def _check_kill(self, task_id: TaskId) -> None:
-        """Assert that no attempt is stopped but for one that was out of reach, or one too many."""
+        """Assert that no attempt is stopped but for one that was out of reach or asked back, or one too many."""
         self._killed.add(task_id)
         parts = parts_of(task_id)
         if parts is not None and task_id in self._alive:
-            is_due = task_id in self._out_of_reach or parts[:2] in self._finished
+            is_due = task_id in self._out_of_reach | self._asked_back or parts[:2] in self._finished
             assert is_due, f"{task_id} is killed, and nobody asked for that"
 
     def _check_receipt(self, task_id: TaskId, number: int) -> None:
@@ -121,6 +134,8 @@ class FrameworkPromises:
             assert not went_back, f"the epoch of {self._framework.name} went back from {before[1]}"
         if isinstance(news, Subscribed):
             self._subscribed_at = self._framework.now
+        if isinstance(news, InverseOffersMade):
+            self._asked_back.update(*(inverse.task_ids for inverse in news.inverse_offers))
         if isinstance(news, TasksUpdated):
             for update in news.updates:
                 self._judge(update)

@@ -20,6 +20,7 @@ _JOB_OPTIONS = (
     click.option("--retries", help="How often a task that fails is tried again."),
     click.option("--retry-delay", help="Pause before the first retry, such as 10s; it doubles each time."),
     click.option("--timeout", help="End a task that runs longer, such as 30m."),
+    click.option("--expected-runtime", help="How long a task promises to run, such as 10m: it may start earlier."),
     click.option(
         "--constraint",
         multiple=True,
@@ -47,7 +48,7 @@ def description_of(options: dict[str, Any]) -> dict[str, Any]:
     said: dict[str, Any] = {}
     for name in ("name", "image", "cpus", "mem", "disk", "gpus", "retries", "retry_delay", "timeout"):
         said[name] = options.get(name)
-    for name in ("priority", "role", "user", "key"):
+    for name in ("priority", "role", "user", "key", "expected_runtime"):
         said[name] = options.get(name)
     said["env"] = _pairs("--env", options.get("env", ()))
     said["labels"] = _pairs("--label", options.get("label", ()))

@@ -94,6 +94,7 @@ class _WithDashes(click.Command):
     type=click.File("r", encoding="utf-8"),
     help="A task for each line, which is its $RUNRIG_ITEM.",
 )
+@click.option("--gang", metavar="N", help="So many tasks that start all together or not at all.")
 @click.option("--parallel", metavar="N", help="At most so many tasks at once.")
 @job_options
 @click.option("--wait", is_flag=True, help="Wait until the job has ended; exit with 1 if it failed.")
@@ -107,6 +108,7 @@ def submit(
     words: tuple[str, ...],
     array: str | None,
     each_line: Any,
+    gang: str | None,
     parallel: str | None,
     *,
     wait: bool,
@@ -124,6 +126,7 @@ def submit(
     runrig batch submit job.toml
     runrig batch submit --array 20 --parallel 5 --retries 2 -- ./render.sh
     runrig batch submit --each-line urls.txt --progress -- 'curl -fsS "$RUNRIG_ITEM" | wc -c'
+    runrig batch submit --gang 4 --expected-runtime 2h -- ./train.sh
     """  # noqa: D301  (click wants a real backspace)
     description = _description(words, is_command=ctx.meta["runrig_batch.is_command"])
     description |= description_of(options)
@@ -131,6 +134,8 @@ def submit(
         description["array"] = array
     if each_line is not None:
         description["items"] = [line.rstrip("\r\n") for line in each_line if line.strip()]
+    if gang is not None:
+        description["gang"] = gang
     if parallel is not None:
         description["parallelism"] = parallel
     with Client(batch) as client:

@@ -16,7 +16,8 @@ from collections.abc import Mapping
 
 from runrig.errors import Conflict, NotFound, Unavailable
 from runrig.ids import TaskId
-from runrig.wants import Answer, Decision, Put, Run, TaskChanged, TaskView, Want, Woken
+from runrig.offers import InverseOffer, InverseOfferReason, InverseOffersMade
+from runrig.wants import Answer, AnswerInverse, Decision, Put, Run, TaskChanged, TaskView, Want, Woken
 from runrig_batch.core import entries, look
 from runrig_batch.core.history import History
 from runrig_batch.core.job import Job, JobId, parts_of
@@ -39,10 +40,16 @@ from runrig_batch.core.questions import (
     Submitted,
 )
 from runrig_batch.core.run import JobRun
-from runrig_batch.core.timers import PatienceOver, RetryDue, Timers, WaitOver
+from runrig_batch.core.timers import GangWaitOver, PatienceOver, RetryDue, Timers, WaitOver
 from runrig_batch.core.verdict import Verdict
 from runrig_batch.core.views import JobSummary, Totals
 from runrig_batch.core.waits import OUTPUTS, Patient, Waits
+
+_INTENTS = {
+    InverseOfferReason.DRAIN: "tasks that will not have ended in time are stopped now and run elsewhere",
+    InverseOfferReason.MAINTENANCE: "its tasks run on",
+    InverseOfferReason.PREEMPTION: "its tasks run on until they are ended, and are tried again",
+}
 
 
 class Batch:
@@ -87,6 +94,8 @@ class Batch:
                 decisions = self._changed(task, now)
             case Woken():
                 decisions = self._wake(now)
+            case InverseOffersMade(inverse_offers):
+                decisions = [each for inverse in inverse_offers for each in self._give_back(inverse, now)]
             case OutputCollected(task_id):
                 decisions = self._collected(task_id)
             case SubmitJob():
@@ -121,6 +130,11 @@ class Batch:
             match timer:
                 case WaitOver(question):
                     decisions += self._wait_over(question)
+                case GangWaitOver(job_id, number):
+                    run = self._runs.get(job_id)
+                    if run is not None and not run.has_ended:
+                        run.gang_wait_over(number)
+                        decisions += self._follow_up(run, [])
                 case RetryDue(job_id, index, number) | PatienceOver(job_id, index, number):
                     run = self._runs.get(job_id)
                     if run is None or run.has_ended:
@@ -131,6 +145,22 @@ class Batch:
                     else:
                         decisions += self._follow_up(run, run.patience_over(index, number, now))
         return decisions
+
+    def _give_back(self, inverse: InverseOffer, now: float) -> list[Decision]:
+        """Empty an agent that is drained; what must make room for others runs until the master ends it."""
+        is_drain = inverse.reason is InverseOfferReason.DRAIN
+        answer = AnswerInverse(inverse.inverse_offer_id, is_accepted=is_drain, reason=_INTENTS[inverse.reason])
+        if not is_drain:
+            return [answer]
+        decisions: list[Decision] = []
+        for task_id in inverse.task_ids:
+            parts = parts_of(task_id)
+            run = self._runs.get(parts[0]) if parts else None
+            if parts is None or run is None or run.has_ended:
+                continue
+            given_back = run.give_back(parts[1], parts[2], inverse.deadline_unix_ms / 1000, now)
+            decisions += self._follow_up(run, given_back)
+        return [*decisions, answer]
 
     def _collected(self, task_id: TaskId) -> list[Decision]:
         decisions = self._outputs.collected(task_id)

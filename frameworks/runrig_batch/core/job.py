@@ -54,7 +54,8 @@ class JobSpec:
     """What the user asked for, checked by `runrig_batch.core.job_file`.
 
     `parallelism` 0: as many at once as the cluster has room for. Every index may be tried `1 + retries`
-    times, with a pause of `retry_delay_ms` that doubles each time; `timeout_ms` 0: a task may run for ever.
+    times, with a pause of `retry_delay_ms` that doubles each time; `timeout_ms` 0: a task may run for ever. Tasks of a
+    gang start all or not at all, and are tried again all. `expected_runtime_ms` is a promise of each; 0: none.
     """
 
     name: str
@@ -76,6 +77,13 @@ class JobSpec:
     user: str = ""
     fetch: tuple[Fetch, ...] = ()
     labels: tuple[tuple[str, str], ...] = ()
+    is_gang: bool = False
+    expected_runtime_ms: int = 0
+
+    @property
+    def promised_ms(self) -> int:
+        """Return how long a task runs at most, by its promise or its end by force; 0: nobody knows."""
+        return min(filter(None, (self.expected_runtime_ms, self.timeout_ms)), default=0)
 
     @property
     def size(self) -> int:
@@ -163,4 +171,12 @@ def want_of(job: Job, index: int, attempt: int) -> Want:
         kill_grace_ms=spec.kill_grace_ms,
         max_run_ms=spec.timeout_ms,
     )
-    return Want(task, constraints=spec.constraints, group=job.job_id, role=spec.role, priority=spec.priority)
+    return Want(
+        task,
+        constraints=spec.constraints,
+        group=job.job_id,
+        role=spec.role,
+        priority=spec.priority,
+        gang=f"{job.job_id}.{attempt}" if spec.is_gang else "",
+        expected_duration_ms=spec.expected_runtime_ms,
+    )

@@ -45,12 +45,14 @@ FIELDS = (
         "gpus",
         "array",
         "items",
+        "gang",
         "parallelism",
     ),
     *(
         "retries",
         "retry_delay",
         "timeout",
+        "expected_runtime",
         "kill_grace",
         "constraints",
         "priority",
@@ -112,6 +114,8 @@ def _spec(given: Mapping[str, object], limits: Limits) -> JobSpec:
         user=text_in("user", given["user"], 64) if "user" in given else "",
         fetch=_fetch(given),
         labels=pairs_in("labels", given.get("labels", {}), MAX_LABELS, 16 * 1024),
+        is_gang="gang" in given,
+        expected_runtime_ms=durations.parse_ms("expected_runtime", given.get("expected_runtime", 0), MAX_MILLISECONDS),
     )
     return _launchable(spec)
 
@@ -172,6 +176,11 @@ def _env(given: Mapping[str, object], limits: Limits) -> tuple[tuple[str, str], 
 
 
 def _array(given: Mapping[str, object], limits: Limits) -> tuple[Ranges, tuple[str, ...]]:
+    if "gang" in given:
+        for name in ("array", "items", "parallelism"):
+            if name in given:
+                raise InvalidInput(name, given[name], "nothing beside gang, whose tasks run all at once")
+        return indices.first_indices(whole_in("gang", given["gang"], 1, limits.max_gang)), ()
     if "items" in given:
         if "array" in given:
             raise InvalidInput("array", given["array"], "either array or items, which has one index per item")
@@ -272,6 +281,7 @@ def described(spec: JobSpec) -> dict[str, Any]:
         "parallelism": spec.parallelism,
         "retries": spec.retries,
         "timeout": durations.text_of(spec.timeout_ms) if spec.timeout_ms else "",
+        "expected_runtime": durations.text_of(spec.expected_runtime_ms) if spec.expected_runtime_ms else "",
         "constraints": [[each.attribute, each.operator.name, each.value] for each in spec.constraints],
         "priority": spec.priority,
         "role": spec.role or "",
@@ -285,7 +295,9 @@ def described(spec: JobSpec) -> dict[str, Any]:
     found["retry_delay"] = durations.text_of(spec.retry_delay_ms)
     if spec.kill_grace_ms is not None:
         found["kill_grace"] = durations.text_of(spec.kill_grace_ms)
-    if not spec.items and spec.indices != indices.first_indices(1):
+    if spec.is_gang:
+        found["gang"] = spec.size
+    elif not spec.items and spec.indices != indices.first_indices(1):
         text = indices.text_of(spec.indices)
         found["array"] = [int(text)] if text.isdigit() else text  # a bare number is a size
     return found

@@ -23,6 +23,9 @@ class Limits:
     max_tasks: int = 100_000
     """Tasks of one array. An index that has ended costs about 300 bytes of memory and 150 of disk."""
 
+    max_gang: int = 1000
+    """Tasks of one gang: they wait for offers all at once, beside what the windows below allow."""
+
     max_item_bytes: int = 4096
     """One item of an array, which goes into the task's environment."""
 
@@ -90,6 +93,7 @@ class Limits:
 
 BOUNDLESS = Limits(
     max_tasks=2**31,
+    max_gang=2**31,
     max_item_bytes=2**31,
     max_items_bytes=2**31,
     max_command_bytes=2**31,

@@ -31,7 +31,8 @@ def summary_of(run: JobRun) -> JobSummary:
 def counts_of(run: JobRun) -> Counts:
     """Return how many of its indices stand where; in a job that was killed nothing waits."""
     running = run.phases[Phase.LAUNCHED]
-    succeeded, failed = run.states[IndexState.SUCCEEDED], run.states[IndexState.FAILED]
+    succeeded = run.states[IndexState.SUCCEEDED] + run.phases[Phase.DONE]
+    failed = run.states[IndexState.FAILED]
     rest = run.job.spec.size - running - succeeded - failed
     if run.is_killed:
         return Counts(running=running, succeeded=succeeded, failed=failed, killed=rest)

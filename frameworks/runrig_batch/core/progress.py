@@ -17,6 +17,7 @@ class Phase(Enum):
     READY = "room in its job's window"
     WANTED = "an offer"
     LAUNCHED = "its task's end"
+    DONE = "the rest of its gang"
 
 
 @dataclass(slots=True)
@@ -41,6 +42,8 @@ class Progress:
         """Return what people are told."""
         if self.phase is Phase.LAUNCHED:
             return IndexState.RUNNING
+        if self.phase is Phase.DONE:
+            return IndexState.SUCCEEDED
         return IndexState.RETRYING if self.phase is Phase.RESTING else IndexState.WAITING
 
     @property

@@ -11,6 +11,7 @@ from collections import Counter, deque
 from collections.abc import Iterator
 from dataclasses import replace
 
+from runrig.ids import TaskId
 from runrig.tasks import Reason, TaskState
 from runrig.wants import Decision, Put, Stop, TaskView, Want
 from runrig_batch.core.entries import (
@@ -26,7 +27,7 @@ from runrig_batch.core.indices import all_of, holds
 from runrig_batch.core.job import IndexState, Job, JobState, attempt_of, task_id_of, want_of
 from runrig_batch.core.limits import Limits
 from runrig_batch.core.progress import Phase, Progress
-from runrig_batch.core.timers import PatienceOver, RetryDue, Timers
+from runrig_batch.core.timers import GangWaitOver, PatienceOver, RetryDue, Timers
 from runrig_batch.core.verdict import Verdict, delay_s, verdict_of
 
 _OUT_OF_REACH = (TaskState.TASK_UNREACHABLE, TaskState.TASK_UNKNOWN)
@@ -37,6 +38,7 @@ class JobRun:
 
     __slots__ = (
         "_fresh",
+        "_leaving",
         "_limits",
         "_ready",
         "_timers",
@@ -58,6 +60,8 @@ class JobRun:
         self.phases: Counter[Phase] = Counter()
         self.ends: Counter[Verdict] = Counter()
         self._ready: deque[int] = deque()
+        self._leaving: set[TaskId] = set()
+        """Tasks of a gang's earlier attempts that may still live: the next waits for their ends, for a while."""
         self._fresh: Iterator[int] = all_of(job.spec.indices)
         self._limits = limits
         self._timers = timers
@@ -87,6 +91,9 @@ class JobRun:
         """Take up what is known of its indices; a pause that is over needs no alarm."""
         for index, value in records.items():
             state = record_state(value)
+            if self.job.spec.is_gang and state is IndexState.SUCCEEDED and not self.has_ended:
+                self._open(progress_from(index, value), Phase.DONE)
+                continue
             if state.has_ended:
                 self._file(index, state, value)
             elif not self.has_ended:
@@ -106,14 +113,21 @@ class JobRun:
             self._open(Progress(index), Phase.READY)
         progress = self.open.get(index)
         if progress is None or progress.number != attempt:
+            if self.job.spec.is_gang and progress is not None and task.state not in _OUT_OF_REACH:
+                self._await_ends([task.task_id], progress, now)
             return None
         self._alive(progress, task, now)
         return None if self.is_killed else want_of(self.job, index, attempt)
 
     def resume(self, now: float) -> list[Decision]:
-        """End what a death kept from ending: a killed job whose last task is gone."""
+        """End what a death kept from ending: a killed job whose last task is gone; a gang that is there in part."""
         if self.is_killed and not self.has_ended:
             return self._drop_idle(now)
+        begun = self.phases[Phase.LAUNCHED] + self.phases[Phase.DONE]
+        if self.job.spec.is_gang and 0 < begun < self.job.spec.size:
+            while self._next() is not None:
+                pass
+            return self._break_up(None, Verdict.FAULT, now)
         return []
 
     # What happens to it.
@@ -122,12 +136,17 @@ class JobRun:
         """Return further tasks that should run: `window` at most wait for offers, parallelism is kept."""
         if self.is_killed or self.has_ended:
             return ()
+        if self.job.spec.is_gang:
+            return self._refill_gang()
         room = window - self.phases[Phase.WANTED]
         if self.job.spec.parallelism:
             active = self.phases[Phase.WANTED] + self.phases[Phase.LAUNCHED]
             room = min(room, self.job.spec.parallelism - active)
+        return self._want_next(room)
+
+    def _want_next(self, most: int) -> tuple[Want, ...]:
         wants: list[Want] = []
-        while len(wants) < room and (progress := self._next()) is not None:
+        while len(wants) < most and (progress := self._next()) is not None:
             self._move(progress, Phase.WANTED)
             wants.append(want_of(self.job, progress.index, progress.number))
         return tuple(wants)
@@ -139,6 +158,8 @@ class JobRun:
         progress = self.open.get(index)
         if progress is None or progress.number != attempt:
             return self._overtaken(progress, attempt, task, now)
+        if progress.phase is Phase.DONE:
+            return []
         return self._ended(progress, task, now) if task.state.is_terminal else self._alive(progress, task, now)
 
     def retry_due(self, index: int, number: int) -> None:
@@ -160,7 +181,27 @@ class JobRun:
             progress.remember(attempt_of(number, progress.task, now), self._limits.kept_attempts)
         if self.is_killed:
             return [stop, *self._settle(progress, IndexState.KILLED, now)]
+        if self.job.spec.is_gang:
+            return [stop, *self._break_up(progress, Verdict.FAULT, now)]
         return [stop, *self._fault(progress, now, pause_s=0.0)]
+
+    def give_back(self, index: int, attempt: int, deadline: float, now: float) -> list[Decision]:
+        """Stop a task whose place is asked back, unless it will have ended by then; a gang goes whole."""
+        progress = self.open.get(index)
+        if progress is None or progress.number != attempt or progress.phase is not Phase.LAUNCHED or self.is_killed:
+            return []
+        launched_at = progress.task.launched_at if progress.task is not None else now
+        promised_s = self.job.spec.promised_ms / 1000
+        if promised_s and launched_at + promised_s <= deadline:
+            return []
+        if self.job.spec.is_gang:
+            return self._break_up(None, Verdict.YIELD, now)
+        return [Stop(task_id_of(self.job.job_id, index, attempt))]
+
+    def gang_wait_over(self, number: int) -> None:
+        """Let the next attempt of a gang begin, whatever is left of those before."""
+        if any(each.number == number for each in self.open.values()):
+            self._leaving.clear()
 
     def kill(self, now: float) -> list[Decision]:
         """Stop everything: what waits is dropped, what was launched is killed and waited for."""
@@ -191,8 +232,10 @@ class JobRun:
 
     def _ended(self, progress: Progress, task: TaskView, now: float) -> list[Decision]:
         progress.remember(attempt_of(progress.number, task, now), self._limits.kept_attempts)
-        verdict = self._judge(task)
+        verdict = self._judge(task, is_given_back=task.is_stopping and not self.is_killed)
         started = self._started(now)
+        if self.job.spec.is_gang and not self.is_killed:
+            return [*started, *self._ended_in_gang(progress, verdict, now)]
         if verdict is Verdict.SUCCESS:
             return [*started, *self._settle(progress, IndexState.SUCCEEDED, now)]
         if self.is_killed:
@@ -203,12 +246,15 @@ class JobRun:
             case Verdict.FAULT:
                 pause_s = delay_s(self._limits.fault_delay_s, progress.faults + 1, self._limits.max_delay_s)
                 return [*started, *self._fault(progress, now, pause_s)]
+            case Verdict.YIELD:
+                return [*started, *self._pause(progress, now)]
             case Verdict.FAILURE:
                 return [*started, *self._failure(progress, now)]
 
-    def _judge(self, task: TaskView) -> Verdict:
+    def _judge(self, task: TaskView, *, is_given_back: bool = False) -> Verdict:
         assert task.state is not None
-        verdict = verdict_of(task.state, task.status.reason if task.status else Reason.NONE)
+        reason = task.status.reason if task.status else Reason.NONE
+        verdict = verdict_of(task.state, reason, is_given_back=is_given_back)
         self.ends[verdict] += 1
         return verdict
 
@@ -240,11 +286,86 @@ class JobRun:
             return []
         current = progress.number
         progress.remember(attempt_of(attempt, task, now), self._limits.kept_attempts)
+        if self.job.spec.is_gang:
+            self._leaving.discard(task.task_id)
+            self._judge(task, is_given_back=task.is_stopping)
+            state = IndexState.SUCCEEDED if progress.phase is Phase.DONE else IndexState.RETRYING
+            return [self._put(progress, state)]
         if self._judge(task) is not Verdict.SUCCESS:
             return [self._put(progress, IndexState.RETRYING)]
         is_active = progress.phase in (Phase.WANTED, Phase.LAUNCHED)
         stops = [Stop(task_id_of(self.job.job_id, progress.index, current))] if is_active else []
         return [*stops, *self._settle(progress, IndexState.SUCCEEDED, now)]
+
+    # A gang: all indices have the same attempt, and begin it together.
+
+    def _refill_gang(self) -> tuple[Want, ...]:
+        busy = (Phase.RESTING, Phase.WANTED, Phase.LAUNCHED, Phase.DONE)
+        if self._leaving or any(self.phases[phase] for phase in busy):
+            return ()
+        return self._want_next(self.job.spec.size)
+
+    def _ended_in_gang(self, progress: Progress, verdict: Verdict, now: float) -> list[Decision]:
+        if verdict is not Verdict.SUCCESS:
+            return self._break_up(progress, verdict, now)
+        self._move(progress, Phase.DONE)
+        progress.task = None
+        if self.phases[Phase.DONE] < self.job.spec.size:
+            return [self._put(progress, IndexState.SUCCEEDED)]
+        decisions: list[Decision] = []
+        for each in list(self.open.values()):
+            decisions += self._settle(each, IndexState.SUCCEEDED, now)
+        return decisions
+
+    def _break_up(self, broken: Progress | None, verdict: Verdict, now: float) -> list[Decision]:
+        """Stop the whole attempt because of one index, or of none; try all again, or none if that was the last time."""
+        failures = max(each.failures for each in self.open.values()) + (verdict is Verdict.FAILURE)
+        faults = max(each.faults for each in self.open.values()) + (verdict is Verdict.FAULT)
+        for each in self.open.values():
+            each.failures, each.faults = failures, faults
+        has_retries = failures <= self.job.spec.retries and faults <= self._limits.max_faults
+        if verdict is Verdict.HOPELESS or not has_retries:
+            return self._give_up(broken, now)
+        until = now + self._gang_pause_s(verdict, failures, faults)
+        others = [each for each in self.open.values() if each is not broken]
+        alive = [self._task_id(each) for each in others if each.phase is Phase.LAUNCHED]
+        stops = [Stop(self._task_id(each)) for each in others if each.phase in (Phase.WANTED, Phase.LAUNCHED)]
+        decisions: list[Decision] = [*stops]
+        for each in self.open.values():
+            decisions += self._pause(each, until)
+        self._await_ends(alive, next(iter(self.open.values())), now)
+        return decisions
+
+    def _gang_pause_s(self, verdict: Verdict, failures: int, faults: int) -> float:
+        match verdict:
+            case Verdict.FAILURE:
+                return delay_s(self.job.spec.retry_delay_ms / 1000, failures, self._longest_pause_s())
+            case Verdict.FAULT:
+                return delay_s(self._limits.fault_delay_s, faults, self._limits.max_delay_s)
+            case _:
+                return 0.0
+
+    def _give_up(self, broken: Progress | None, now: float) -> list[Decision]:
+        decisions: list[Decision] = []
+        for each in list(self.open.values()):
+            if each.phase in (Phase.WANTED, Phase.LAUNCHED) and each is not broken:
+                decisions.append(Stop(self._task_id(each)))
+            if each is broken:
+                state = IndexState.FAILED
+            else:
+                state = IndexState.SUCCEEDED if each.phase is Phase.DONE else IndexState.KILLED
+            decisions += self._settle(each, state, now)
+        return decisions
+
+    def _await_ends(self, task_ids: list[TaskId], progress: Progress, now: float) -> None:
+        """Let the attempt that is due wait for these; how long is counted from when it is due, over restarts too."""
+        until = progress.not_before + self._limits.unreachable_grace_s
+        if task_ids and now < until:
+            self._leaving.update(task_ids)
+            self._timers.set(until, GangWaitOver(self.job.job_id, progress.number))
+
+    def _task_id(self, progress: Progress) -> TaskId:
+        return task_id_of(self.job.job_id, progress.index, progress.number)
 
     # Bookkeeping.
 
@@ -284,7 +405,9 @@ class JobRun:
         """Settle the indices of a killed job that have no task; those never tried need no entry."""
         decisions: list[Decision] = []
         for progress in [each for each in self.open.values() if each.phase is not Phase.LAUNCHED]:
-            if progress.past:
+            if progress.phase is Phase.DONE:
+                decisions += self._settle(progress, IndexState.SUCCEEDED, now)
+            elif progress.past:
                 decisions += self._settle(progress, IndexState.KILLED, now)
             else:
                 self.phases[progress.phase] -= 1

@@ -28,6 +28,14 @@ class PatienceOver:
     number: int
 
 
+@dataclass(frozen=True, slots=True)
+class GangWaitOver:
+    """What is left of a gang's earlier attempts is not waited for any more by attempt `number`."""
+
+    job_id: JobId
+    number: int
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class WaitOver:
     """Whoever asked `question` wants an answer now."""
@@ -35,7 +43,7 @@ class WaitOver:
     question: object
 
 
-Timer = RetryDue | PatienceOver | WaitOver
+Timer = RetryDue | PatienceOver | GangWaitOver | WaitOver
 
 
 @dataclass(slots=True)
