@@ -10,6 +10,7 @@ from __future__ import annotations
 import heapq
 from collections import Counter
 from collections.abc import Iterator
+from itertools import compress
 from typing import TYPE_CHECKING
 
 from runrig.constraints import Constraint, unmet
@@ -124,6 +125,12 @@ class Pools:
             if pool is not None:
                 yield pool
 
+    def listed(self, bits: Bits) -> list[Pool]:
+        """Return the pools of a set, in the order of their slots: quicker than `within` for a large one."""
+        bits &= self.all
+        flags = bin(bits)[:1:-1].encode().translate(_FLAGS)
+        return [pool for pool in compress(self._by_slot, flags) if pool is not None]
+
     def add(self, agent: Agent, total: Resources, reservation: Reservation | None = None) -> Pool:
         """Make a pool in the lowest vacant slot."""
         if self._vacant:
@@ -224,6 +231,9 @@ class Pools:
                 del values[value]
             if not values:
                 del self.known[name]
+
+
+_FLAGS = bytes.maketrans(b"01", b"\0\1")
 
 
 def meets(agent: Agent, constraint: Constraint) -> bool:

@@ -90,8 +90,12 @@ class Agent:
     @property
     def is_offerable(self) -> bool:
         """Say whether its free resources may be offered (rules 10, 17, 19), and are of use: something can run there."""
-        is_active = self.presence is Presence.CONNECTED and not self.is_deactivated and self.drain is None
-        return is_active and bool(self.info.runtimes)
+        return self.presence is Presence.CONNECTED and self.is_active and bool(self.info.runtimes)
+
+    @property
+    def is_active(self) -> bool:
+        """Say whether no operator has stopped its offers (rule 17)."""
+        return not self.is_deactivated and self.drain is None
 
     @property
     def used(self) -> Resources:

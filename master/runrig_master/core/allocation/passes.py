@@ -8,18 +8,10 @@ Rule 3: who can take nothing more is not asked again in the pass.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from runrig.resources import Resources
 from runrig_master.core.allocation import gangs, optimistic
 from runrig_master.core.allocation.places import Places
-from runrig_master.core.allocation.predicates import (
-    holds_when_empty,
-    open_to,
-    quota_problem,
-    suitable,
-    unclaimed,
-)
+from runrig_master.core.allocation.predicates import cut, holds_when_empty, open_to, quota_problem, suitable
 from runrig_master.core.allocation.queue import Queue
 from runrig_master.core.clients import Client, Wanted, need
 from runrig_master.core.cluster import Cluster
@@ -165,14 +157,7 @@ class Pass:
 
     def cut(self, client: Client, pool: Pool) -> Resources | None:
         """Return what a client without demand is offered of a pool; None: nothing."""
-        resources = unclaimed(pool, None, self.now) if pool.claims else pool.free
-        if resources.gpus and not client.framework.info.takes_gpus:
-            resources = replace(resources, gpus=0)
-        tree = self.cluster.tree
-        if tree.has_limits:
-            for node in tree.path(client.node):
-                if node.limit is not None:
-                    resources = node.limit.cut(node.holding, resources)
+        resources = cut(self.cluster, client, pool, self.now)
         served = self._guaranteed
         if served is not None and served.guarantee is not None:
             resources = served.guarantee.cut(served.holding, resources)

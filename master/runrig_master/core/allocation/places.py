@@ -10,8 +10,8 @@ import heapq
 
 from runrig.constraints import Operator
 from runrig.demand import Placement
-from runrig_master.core.allocation.predicates import fits
-from runrig_master.core.clients import Wanted, need
+from runrig_master.core.allocation.predicates import fits, is_refused
+from runrig_master.core.clients import Wanted
 from runrig_master.core.cluster import Cluster
 from runrig_master.core.pools import Bits, Pool
 
@@ -68,11 +68,7 @@ class Places:
 
     def _fits(self, pool: Pool) -> bool:
         cluster, wanted = self._cluster, self._wanted
-        if not fits(cluster, wanted, pool, self._now):
-            return False
-        if not pool.refused or pool not in wanted.client.refusals:
-            return True
-        return not cluster.filters.hide(pool, wanted.client, need(wanted.demand, pool), self._now)
+        return fits(cluster, wanted, pool, self._now) and not is_refused(cluster, wanted, pool, self._now)
 
     def _key(self, pool: Pool) -> Key:
         """Return a key of which the smallest is best; the slot settles ties."""

@@ -1,17 +1,99 @@
 """What keeps a pool from demand: the predicates that decide in a pass, and explain when they are run dry.
 
-They stand in the order of docs/allocation.md: the lasting ones are sets of pools (`suitable`), the others are asked
-pool by pool (`fits`).
+They stand in the order of docs/allocation.md. Those that last are sets of pools (`lasting`, which `suitable` joins),
+the others are asked pool by pool: `problem` asks them all in their order and names the first that fails, `fits` asks
+just whether none does, what fails most often first. A predicate is written once; both ask the same functions.
 """
 
 from __future__ import annotations
 
-from runrig.constraints import text_of, unmet
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from enum import IntEnum
+
+from runrig.constraints import Constraint, text_of, unmet
 from runrig.resources import NOTHING, Resources, count_ports, ports_contain
-from runrig_master.core.clients import Client, Wanted
+from runrig_master.core.clients import Client, Wanted, need
 from runrig_master.core.cluster import Cluster
-from runrig_master.core.pools import Bits, Pool
+from runrig_master.core.pools import Bits, Pool, is_worth_offering
 from runrig_master.core.roles import RoleNode
+from runrig_master.core.state import Presence
+
+
+class Kind(IntEnum):
+    """What turns a pool away, in the order of docs/allocation.md."""
+
+    CONNECTED = 1
+    DRAINING = 2
+    RUNTIME = 3
+    MAINTENANCE = 4
+    CONSTRAINT = 5
+    RESERVED = 6
+    SIZE = 7
+    SCARCE = 8
+    FILTER = 9
+    GROUP = 10
+    OFFERED = 11
+    CLAIMED = 12
+    FREE = 13
+    QUOTA = 14
+
+
+@dataclass(frozen=True, slots=True)
+class Predicate:
+    """One thing that turns pools away; constraints are many of one kind."""
+
+    kind: Kind
+    constraint: Constraint | None = None
+
+    @property
+    def name(self) -> str:
+        """Return `free`, or `constraint rack EQUALS r1`."""
+        name = self.kind.name.lower()
+        return f"{name} {text_of(self.constraint)}" if self.constraint is not None else name
+
+
+# Of the agent
+
+
+def absence(pool: Pool) -> Kind | None:
+    """Return why an agent's pools may not be offered to anybody, or None: the set `Pools.offerable`, one by one."""
+    agent = pool.agent
+    if agent.presence is not Presence.CONNECTED:
+        return Kind.CONNECTED
+    if not agent.is_active:
+        return Kind.DRAINING
+    return None if agent.info.runtimes else Kind.RUNTIME
+
+
+def is_away(wanted: Wanted, pool: Pool, now: float) -> bool:
+    """Say whether the agent will be away before a task of the demand would have ended."""
+    away = pool.agent.unavailability
+    if away is None:
+        return False
+    begin = int(now * 1000)
+    return away.overlaps(begin, begin + max(1, wanted.demand.expected_duration_ms))
+
+
+# Lasting: sets of pools
+
+
+def lasting(cluster: Cluster, wanted: Wanted) -> Iterator[tuple[Kind, Constraint | None, Bits]]:
+    """Yield the predicates that nobody's coming or going changes, with the pools that each lets through."""
+    pools = cluster.pools
+    yield Kind.RUNTIME, None, pools.running(wanted.demand.runtime)
+    for constraint in wanted.static:
+        yield Kind.CONSTRAINT, constraint, pools.meeting(constraint)
+    yield Kind.RESERVED, None, open_to(cluster, wanted.client)
+
+
+def suitable(cluster: Cluster, wanted: Wanted) -> Bits:
+    """Return the pools whose nature suits a demand: runtime, constraints over attributes, reservation."""
+    bits = -1
+    for _, _, allowed in lasting(cluster, wanted):
+        bits &= allowed
+    return bits
 
 
 def open_to(cluster: Cluster, client: Client) -> Bits:
@@ -23,32 +105,82 @@ def open_to(cluster: Cluster, client: Client) -> Bits:
     return bits
 
 
-def suitable(cluster: Cluster, wanted: Wanted) -> Bits:
-    """Return the pools whose nature suits a demand: reservation, runtime, constraints over attributes."""
-    bits = open_to(cluster, wanted.client) & cluster.pools.running(wanted.demand.runtime)
-    for constraint in wanted.static:
-        bits &= cluster.pools.meeting(constraint)
-    return bits
-
-
 def holds_when_empty(wanted: Wanted, pool: Pool) -> bool:
     """Say whether a pool would hold one task of a demand if nothing else were there."""
     return _contains(wanted, pool.total)
 
 
+# Passing: pool by pool
+
+
 def fits(cluster: Cluster, wanted: Wanted, pool: Pool, now: float) -> bool:
     """Say whether a pool can take one task of a demand now, as far as the pool is concerned."""
+    return (
+        has_room(wanted, pool, now)
+        and not is_away(wanted, pool, now)
+        and (not wanted.counting or broken(cluster, wanted, pool) is None)
+    )
+
+
+def problem(cluster: Cluster, wanted: Wanted, pool: Pool, now: float) -> Predicate | None:
+    """Return the first predicate after the lasting ones that turns a pool away from a demand, or None: it fits."""
+    if not holds_when_empty(wanted, pool):
+        return SIZE if not is_kept_for_others(wanted, pool) else RESERVED
+    if is_refused(cluster, wanted, pool, now):
+        return FILTER
+    if wanted.counting:
+        constraint = broken(cluster, wanted, pool)
+        if constraint is not None:
+            return Predicate(Kind.GROUP, constraint)
+    if is_worth_offering(pool.free) and has_room(wanted, pool, now):
+        return None
+    return _what_takes_the_room(wanted, pool)
+
+
+SIZE, RESERVED, FILTER = Predicate(Kind.SIZE), Predicate(Kind.RESERVED), Predicate(Kind.FILTER)
+OFFERED, CLAIMED, FREE = Predicate(Kind.OFFERED), Predicate(Kind.CLAIMED), Predicate(Kind.FREE)
+
+
+def is_kept_for_others(wanted: Wanted, pool: Pool) -> bool:
+    """Say whether what is not reserved of an agent would hold a task if nothing of it were reserved."""
+    return pool.reservation is None and _contains(wanted, pool.agent.info.resources)
+
+
+def is_refused(cluster: Cluster, wanted: Wanted, pool: Pool, now: float) -> bool:
+    """Say whether the client has refused what it would be offered of a pool."""
+    if not pool.refused or pool not in wanted.client.refusals:
+        return False
+    return cluster.filters.hide(pool, wanted.client, need(wanted.demand, pool), now)
+
+
+def broken(cluster: Cluster, wanted: Wanted, pool: Pool) -> Constraint | None:
+    """Return the first constraint that other tasks of the group break here, or None."""
+    counts = wanted.client.framework.groups.counts(wanted.demand.group)
+    return next((item for item in wanted.counting if not allows(cluster, item, pool, counts)), None)
+
+
+def allows(cluster: Cluster, constraint: Constraint, pool: Pool, counts: Mapping[str, Counter[str]]) -> bool:
+    """Say whether a constraint lets one more task of a group in, of which so many run where."""
+    known = {constraint.attribute: set(cluster.pools.known.get(constraint.attribute, ()))}
+    return unmet((constraint,), pool.agent, counts, known) is None
+
+
+def has_room(wanted: Wanted, pool: Pool, now: float) -> bool:
+    """Say whether what is free of a pool, beside what is claimed by others, holds one task of a demand."""
     free = pool.free
     cpu, mem, disk, gpus = wanted.amounts
     if cpu > free.cpu_millis or mem > free.mem_mib or disk > free.disk_mib or gpus > free.gpus:
         return False
     if pool.claims:
         free = unclaimed(pool, wanted, now)
-    return (
-        _contains(wanted, free)
-        and not is_away(wanted, pool, now)
-        and (not wanted.counting or group_problem(cluster, wanted, pool) is None)
-    )
+    return _contains(wanted, free)
+
+
+def _what_takes_the_room(wanted: Wanted, pool: Pool) -> Predicate:
+    """Return why there is no room: it is claimed, it stands in offers, or it is used."""
+    if _contains(wanted, pool.free) and is_worth_offering(pool.free):
+        return CLAIMED
+    return OFFERED if pool.offers and _contains(wanted, _tolerantly(pool.free, pool.offered)) else FREE
 
 
 def _contains(wanted: Wanted, free: Resources) -> bool:
@@ -65,23 +197,17 @@ def _contains(wanted: Wanted, free: Resources) -> bool:
     return not demand.resources.custom or free.contains(Resources(custom=demand.resources.custom))
 
 
-def is_away(wanted: Wanted, pool: Pool, now: float) -> bool:
-    """Say whether the agent will be away before a task of the demand would have ended."""
-    away = pool.agent.unavailability
-    if away is None:
-        return False
-    begin = int(now * 1000)
-    return away.overlaps(begin, begin + max(1, wanted.demand.expected_duration_ms))
-
-
-def group_problem(cluster: Cluster, wanted: Wanted, pool: Pool) -> str | None:
-    """Return the first constraint that other tasks of the group break here, or None."""
-    counts = wanted.client.framework.groups.counts(wanted.demand.group)
-    for constraint in wanted.counting:
-        known = {constraint.attribute: set(cluster.pools.known.get(constraint.attribute, ()))}
-        if unmet((constraint,), pool.agent, counts, known) is not None:
-            return text_of(constraint)
-    return None
+def shortfall(wanted: Wanted, free: Resources) -> dict[str, int]:
+    """Return by how much one task is more than what is free, per dimension; empty: it fits."""
+    demand = wanted.demand
+    short = free.shortfall(demand.resources)
+    if demand.port_count:
+        fixed = count_ports(demand.resources.ports)
+        missing = short.get("ports", 0)
+        rest = count_ports(free.ports) - (fixed - missing)
+        if missing or rest < demand.port_count:
+            short["ports"] = missing + max(0, demand.port_count - rest)
+    return short
 
 
 def unclaimed(pool: Pool, wanted: Wanted | None, now: float) -> Resources:
@@ -109,9 +235,52 @@ def rest(free: Resources, taken: Resources) -> Resources:
     )
 
 
+def _tolerantly(free: Resources, more: Resources) -> Resources:
+    return free + more.less_ports(free.ports)
+
+
+# Of the client
+
+
 def quota_problem(cluster: Cluster, wanted: Wanted) -> RoleNode | None:
     """Return the lowest role above a client whose limit one more task of the demand would exceed, or None."""
-    for node in cluster.tree.path(wanted.client.node):
-        if node.limit is not None and not node.limit.admits(node.holding, wanted.demand.resources):
-            return node
-    return None
+    return next(over_limit(cluster, wanted.client, wanted.demand.resources), None)
+
+
+def over_limit(cluster: Cluster, client: Client, more: Resources) -> Iterator[RoleNode]:
+    """Yield the roles above a client whose limit `more` would exceed, the lowest first."""
+    for node in cluster.tree.path(client.node):
+        if node.limit is not None and not node.limit.admits(node.holding, more):
+            yield node
+
+
+# Of clients without demand
+
+
+def cut(cluster: Cluster, client: Client, pool: Pool, now: float) -> Resources:
+    """Return what a client without demand may be offered of a pool, as far as others' claims and quotas leave it."""
+    resources = unclaimed(pool, None, now) if pool.claims else pool.free
+    if resources.gpus and not client.framework.info.takes_gpus:
+        resources = replace(resources, gpus=0)
+    if cluster.tree.has_limits:
+        for node in cluster.tree.path(client.node):
+            if node.limit is not None:
+                resources = node.limit.cut(node.holding, resources)
+    return resources
+
+
+def raw_problem(cluster: Cluster, client: Client, pool: Pool, now: float) -> Predicate | None:
+    """Return what keeps a client without demand from a pool that may be offered and is open to it, or None."""
+    if not is_worth_offering(pool.total):
+        return RESERVED if is_worth_offering(pool.agent.info.resources) else SIZE
+    if pool.free.gpus and not client.framework.info.takes_gpus and not is_worth_offering(replace(pool.free, gpus=0)):
+        return SCARCE
+    resources = cut(cluster, client, pool, now)
+    if is_worth_offering(resources):
+        return FILTER if cluster.filters.hide(pool, client, resources, now) else None
+    if not is_worth_offering(pool.free):
+        return OFFERED if pool.offers else FREE
+    return QUOTA if is_worth_offering(unclaimed(pool, None, now)) else CLAIMED
+
+
+SCARCE, QUOTA = Predicate(Kind.SCARCE), Predicate(Kind.QUOTA)
