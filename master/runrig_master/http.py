@@ -135,8 +135,6 @@ def http_app(loop: Loop) -> Starlette:
             return JSONResponse(explain(loop.master.cluster, _subject(request.query_params), loop.now()).as_json())
         except RunrigError as error:
             return JSONResponse(_error_json(error), http_status(error))
-        except NotImplementedError as error:
-            return JSONResponse({"message": str(error)}, 503)
 
     async def metrics(_: Request) -> Response:
         return Response(generate_latest(registry), media_type="text/plain; version=0.0.4")

@@ -263,16 +263,9 @@ class OperatorService(operator_pb2_grpc.OperatorServiceServicer):
         await self._loop.ask(UnavailabilityAsked(self._loop.new_question(), agent_ids, away))
         return operator_pb2.SetUnavailabilityResponse()
 
-    async def Explain(self, request: operator_pb2.ExplainRequest, context: Context) -> operator_pb2.ExplainResponse:
-        """Say why it waits, what it holds, what would help."""
-        try:
-            return await self._explain(request, context)
-        except NotImplementedError as error:
-            await context.abort(grpc.StatusCode.UNIMPLEMENTED, str(error))
-            raise AssertionError("abort raises") from None
-
     @_answering
-    async def _explain(self, request: operator_pb2.ExplainRequest) -> operator_pb2.ExplainResponse:
+    async def Explain(self, request: operator_pb2.ExplainRequest) -> operator_pb2.ExplainResponse:
+        """Say why it waits, what it holds, what would help."""
         kind = enum_from_wire(SubjectKind, "kind", request.kind)
         subject = Subject(kind, request.id, FrameworkId(request.framework_id))
         return explanation_to_wire(explain(self._cluster, subject, self._loop.now()))

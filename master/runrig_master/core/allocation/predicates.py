@@ -1,8 +1,8 @@
 """What keeps a pool from demand: the predicates that decide in a pass, and explain when they are run dry.
 
 They stand in the order of docs/allocation.md. Those that last are sets of pools (`lasting`, which `suitable` joins),
-the others are asked pool by pool: `problem` asks them all in their order and names the first that fails, `fits` asks
-just whether none does, what fails most often first. A predicate is written once; both ask the same functions.
+the others are asked pool by pool: `problems` asks them in their order and names those that fail, `fits` asks just
+whether none does, what fails most often first. A predicate is written once; both ask the same functions.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ def open_to(cluster: Cluster, client: Client) -> Bits:
 
 def holds_when_empty(wanted: Wanted, pool: Pool) -> bool:
     """Say whether a pool would hold one task of a demand if nothing else were there."""
-    return _contains(wanted, pool.total)
+    return holds(wanted, pool.total)
 
 
 # Passing: pool by pool
@@ -122,28 +122,46 @@ def fits(cluster: Cluster, wanted: Wanted, pool: Pool, now: float) -> bool:
     )
 
 
-def problem(cluster: Cluster, wanted: Wanted, pool: Pool, now: float) -> Predicate | None:
-    """Return the first predicate after the lasting ones that turns a pool away from a demand, or None: it fits."""
-    if not holds_when_empty(wanted, pool):
-        return SIZE if not is_kept_for_others(wanted, pool) else RESERVED
-    if is_refused(cluster, wanted, pool, now):
-        return FILTER
+def problems(cluster: Cluster, wanted: Wanted, pool: Pool, now: float) -> Iterator[Predicate]:
+    """Yield the predicates after the lasting ones that turn a pool away from a demand; none: it fits."""
+    is_large_enough = holds_when_empty(wanted, pool)
+    if not is_large_enough:
+        yield RESERVED if is_kept_for_others(wanted, pool) else SIZE
+    if pool.refused and is_refused(cluster, wanted, pool, now):
+        yield FILTER
     if wanted.counting:
         constraint = broken(cluster, wanted, pool)
         if constraint is not None:
-            return Predicate(Kind.GROUP, constraint)
-    if is_worth_offering(pool.free) and has_room(wanted, pool, now):
-        return None
-    return _what_takes_the_room(wanted, pool)
+            yield Predicate(Kind.GROUP, constraint)
+    if is_large_enough and not (has_room(wanted, pool, now) and is_worth_offering(pool.free)):
+        yield _what_takes_the_room(wanted, pool)
 
 
-SIZE, RESERVED, FILTER = Predicate(Kind.SIZE), Predicate(Kind.RESERVED), Predicate(Kind.FILTER)
-OFFERED, CLAIMED, FREE = Predicate(Kind.OFFERED), Predicate(Kind.CLAIMED), Predicate(Kind.FREE)
+def all_problems(cluster: Cluster, wanted: Wanted, pool: Pool, now: float) -> Iterator[Predicate]:
+    """Yield every predicate that turns a pool away from a demand, in their order."""
+    kind = absence(pool)
+    if kind is not None:
+        yield Predicate(kind)
+    is_asked_of_time = False
+    for kind, constraint, allowed in lasting(cluster, wanted):
+        if kind is not Kind.RUNTIME and not is_asked_of_time:
+            is_asked_of_time = True
+            if is_away(wanted, pool, now):
+                yield Predicate(Kind.MAINTENANCE)
+        if not allowed & pool.bit:
+            yield Predicate(kind, constraint)
+    yield from problems(cluster, wanted, pool, now)
+    if quota_problem(cluster, wanted) is not None:
+        yield QUOTA
+
+
+RESERVED, SIZE, SCARCE, FILTER = (Predicate(kind) for kind in (Kind.RESERVED, Kind.SIZE, Kind.SCARCE, Kind.FILTER))
+OFFERED, CLAIMED, FREE, QUOTA = (Predicate(kind) for kind in (Kind.OFFERED, Kind.CLAIMED, Kind.FREE, Kind.QUOTA))
 
 
 def is_kept_for_others(wanted: Wanted, pool: Pool) -> bool:
     """Say whether what is not reserved of an agent would hold a task if nothing of it were reserved."""
-    return pool.reservation is None and _contains(wanted, pool.agent.info.resources)
+    return pool.reservation is None and holds(wanted, pool.agent.info.resources)
 
 
 def is_refused(cluster: Cluster, wanted: Wanted, pool: Pool, now: float) -> bool:
@@ -173,17 +191,18 @@ def has_room(wanted: Wanted, pool: Pool, now: float) -> bool:
         return False
     if pool.claims:
         free = unclaimed(pool, wanted, now)
-    return _contains(wanted, free)
+    return holds(wanted, free)
 
 
 def _what_takes_the_room(wanted: Wanted, pool: Pool) -> Predicate:
     """Return why there is no room: it is claimed, it stands in offers, or it is used."""
-    if _contains(wanted, pool.free) and is_worth_offering(pool.free):
+    if holds(wanted, pool.free) and is_worth_offering(pool.free):
         return CLAIMED
-    return OFFERED if pool.offers and _contains(wanted, _tolerantly(pool.free, pool.offered)) else FREE
+    return OFFERED if pool.offers and holds(wanted, _tolerantly(pool.free, pool.offered)) else FREE
 
 
-def _contains(wanted: Wanted, free: Resources) -> bool:
+def holds(wanted: Wanted, free: Resources) -> bool:
+    """Say whether an amount holds one task of a demand."""
     cpu, mem, disk, gpus = wanted.amounts
     if cpu > free.cpu_millis or mem > free.mem_mib or disk > free.disk_mib or gpus > free.gpus:
         return False
@@ -281,6 +300,3 @@ def raw_problem(cluster: Cluster, client: Client, pool: Pool, now: float) -> Pre
     if not is_worth_offering(pool.free):
         return OFFERED if pool.offers else FREE
     return QUOTA if is_worth_offering(unclaimed(pool, None, now)) else CLAIMED
-
-
-SCARCE, QUOTA = Predicate(Kind.SCARCE), Predicate(Kind.QUOTA)

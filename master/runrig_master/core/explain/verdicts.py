@@ -1,0 +1,74 @@
+"""Whether a demand could ever be met, whoever ends; and if not, what forbids it."""
+
+from __future__ import annotations
+
+from runrig_master.core.allocation.predicates import (
+    SIZE,
+    Kind,
+    Predicate,
+    holds_when_empty,
+    is_kept_for_others,
+    lasting,
+)
+from runrig_master.core.clients import Wanted
+from runrig_master.core.cluster import Cluster
+from runrig_master.core.explain.details import of_step
+from runrig_master.core.explain.funnel import present
+from runrig_master.core.explain.gangs import members_of, most_when_empty
+from runrig_master.core.explain.words import amounts_text, counted, task_words
+from runrig_master.core.pools import Bits
+
+
+def impossibility(cluster: Cluster, wanted: Wanted, now: float) -> str | None:
+    """Say why a demand would not fit even an empty cluster, or None: it would."""
+    return _of_agents(cluster, wanted, now) or _of_limits(cluster, wanted) or _of_gang(cluster, wanted)
+
+
+def _of_agents(cluster: Cluster, wanted: Wanted, now: float) -> str | None:
+    left = present(cluster)
+    if not left:
+        return "the cluster has no agents"
+    for kind, constraint, allowed in lasting(cluster, wanted):
+        if not left & allowed:
+            return _nobody(cluster, wanted, Predicate(kind, constraint), left)
+        left &= allowed
+    pools = cluster.pools.listed(left)
+    if any(holds_when_empty(wanted, pool) for pool in pools):
+        return None
+    if all(is_kept_for_others(wanted, pool) for pool in pools):
+        return "what is large enough is reserved for other roles"
+    return f"no agent is large enough for {task_words(wanted)}: {of_step(cluster, wanted, SIZE, pools, now)}"
+
+
+def _nobody(cluster: Cluster, wanted: Wanted, predicate: Predicate, left: Bits) -> str:
+    count = counted(len(cluster.pools.listed(left)), "agent")
+    match predicate.kind:
+        case Kind.RUNTIME:
+            return f"none of {count} has the {wanted.demand.runtime.name.lower()} runtime"
+        case Kind.RESERVED:
+            return "all that would suit is reserved for other roles"
+        case _:
+            is_first = left == present(cluster)
+            return f"none of {count} {'meets' if is_first else 'left meets'} {predicate.name}"
+
+
+def _of_limits(cluster: Cluster, wanted: Wanted) -> str | None:
+    need = wanted.demand.resources
+    for node in cluster.tree.path(wanted.client.node):
+        for name, most in (node.limit.amounts() if node.limit is not None else {}).items():
+            if getattr(need, name) > most:
+                asked = amounts_text({name: getattr(need, name)})
+                return f"one task asks for {asked}, and the limit of role {node.role} is {amounts_text({name: most})}"
+    return None
+
+
+def _of_gang(cluster: Cluster, wanted: Wanted) -> str | None:
+    """Say which demand of a gang an empty cluster cannot hold all of; what they need together is not looked at."""
+    if not wanted.demand.gang_id:
+        return None
+    for member in members_of(wanted):
+        most = most_when_empty(cluster, member)
+        if most < member.count:
+            name = member.demand.demand_id
+            return f"of {member.count} tasks of {name} in gang {member.demand.gang_id} an empty cluster holds {most}"
+    return None
