@@ -99,8 +99,8 @@ MUTANTS = (
     _mutant(
         name="deactivated agents are offered",
         file=f"{_CORE}/state.py",
-        old="is Presence.CONNECTED and not self.is_deactivated and self",
-        new="is Presence.CONNECTED and self",
+        old="return not self.is_deactivated and self.drain is None",
+        new="return self.drain is None",
     ),
     _master(
         name="offers never expire",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from runrig_master.core.allocation.predicates import is_at_limit
 from runrig_master.core.clients import Client
 from runrig_master.core.state import OutstandingOffer
 
@@ -24,7 +25,7 @@ def offers(pass_: Pass) -> list[OutstandingOffer]:
 
 def _offers_to(pass_: Pass, client: Client) -> list[OutstandingOffer]:
     cluster = pass_.cluster
-    if pass_.is_at_limit(client):
+    if is_at_limit(cluster, client):
         return []
     made = []
     candidates = pass_.scope(client, client in pass_.hungry) & pass_.open_to(client) & ~client.hidden

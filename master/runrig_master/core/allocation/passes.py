@@ -11,7 +11,14 @@ from __future__ import annotations
 from runrig.resources import Resources
 from runrig_master.core.allocation import gangs, optimistic
 from runrig_master.core.allocation.places import Places
-from runrig_master.core.allocation.predicates import cut, holds_when_empty, open_to, quota_problem, suitable
+from runrig_master.core.allocation.predicates import (
+    cut,
+    holds_when_empty,
+    is_at_limit,
+    open_to,
+    quota_problem,
+    suitable,
+)
 from runrig_master.core.allocation.queue import Queue
 from runrig_master.core.clients import Client, Wanted, need
 from runrig_master.core.cluster import Cluster
@@ -144,7 +151,7 @@ class Pass:
     def _raw_step(self, client: Client) -> bool:
         """Take all of one pool."""
         candidates = self.scope(client, client in self.hungry) & self.open_to(client) & ~client.hidden
-        if not candidates or self.is_at_limit(client):
+        if not candidates or is_at_limit(self.cluster, client):
             return False
         for pool in self.cluster.pools.within(candidates):
             if (client, pool, "") in self._takes:
@@ -164,13 +171,6 @@ class Pass:
         if not is_worth_offering(resources) or self.cluster.filters.hide(pool, client, resources, self.now):
             return None
         return resources
-
-    def is_at_limit(self, client: Client) -> bool:
-        """Say whether a limit above a client leaves it no cpu or no memory."""
-        tree = self.cluster.tree
-        return tree.has_limits and any(
-            node.limit is not None and not node.limit.admits(node.holding, _LEAST) for node in tree.path(client.node)
-        )
 
     def _demand_step(self, client: Client) -> bool:
         """Take one task of the most urgent demand that finds a place, or a whole gang."""
@@ -269,6 +269,3 @@ class Pass:
             take.resources = take.resources + resources
         take.tasks.append(resources)
         return take
-
-
-_LEAST = Resources(cpu_millis=1, mem_mib=1)

@@ -118,7 +118,7 @@ def fits(cluster: Cluster, wanted: Wanted, pool: Pool, now: float) -> bool:
     return (
         has_room(wanted, pool, now)
         and not is_away(wanted, pool, now)
-        and (not wanted.counting or broken(cluster, wanted, pool) is None)
+        and (not wanted.counting or group_problem(cluster, wanted, pool) is None)
     )
 
 
@@ -130,7 +130,7 @@ def problems(cluster: Cluster, wanted: Wanted, pool: Pool, now: float) -> Iterat
     if pool.refused and is_refused(cluster, wanted, pool, now):
         yield FILTER
     if wanted.counting:
-        constraint = broken(cluster, wanted, pool)
+        constraint = group_problem(cluster, wanted, pool)
         if constraint is not None:
             yield Predicate(Kind.GROUP, constraint)
     if is_large_enough and not (has_room(wanted, pool, now) and is_worth_offering(pool.free)):
@@ -171,7 +171,7 @@ def is_refused(cluster: Cluster, wanted: Wanted, pool: Pool, now: float) -> bool
     return cluster.filters.hide(pool, wanted.client, need(wanted.demand, pool), now)
 
 
-def broken(cluster: Cluster, wanted: Wanted, pool: Pool) -> Constraint | None:
+def group_problem(cluster: Cluster, wanted: Wanted, pool: Pool) -> Constraint | None:
     """Return the first constraint that other tasks of the group break here, or None."""
     counts = wanted.client.framework.groups.counts(wanted.demand.group)
     return next((item for item in wanted.counting if not allows(cluster, item, pool, counts)), None)
@@ -273,6 +273,14 @@ def over_limit(cluster: Cluster, client: Client, more: Resources) -> Iterator[Ro
             yield node
 
 
+def is_at_limit(cluster: Cluster, client: Client) -> bool:
+    """Say whether a limit above a client leaves it no cpu or no memory."""
+    return cluster.tree.has_limits and next(over_limit(cluster, client, LEAST), None) is not None
+
+
+LEAST = Resources(cpu_millis=1, mem_mib=1)
+
+
 # Of clients without demand
 
 
@@ -295,8 +303,10 @@ def raw_problem(cluster: Cluster, client: Client, pool: Pool, now: float) -> Pre
     if pool.free.gpus and not client.framework.info.takes_gpus and not is_worth_offering(replace(pool.free, gpus=0)):
         return SCARCE
     resources = cut(cluster, client, pool, now)
-    if is_worth_offering(resources):
-        return FILTER if cluster.filters.hide(pool, client, resources, now) else None
-    if not is_worth_offering(pool.free):
-        return OFFERED if pool.offers else FREE
-    return QUOTA if is_worth_offering(unclaimed(pool, None, now)) else CLAIMED
+    if not is_worth_offering(pool.free) or any(offer.client is client for offer in pool.optimistic.values()):
+        return OFFERED if pool.offers or pool.optimistic else FREE
+    if not is_worth_offering(unclaimed(pool, None, now)):
+        return CLAIMED
+    if not is_worth_offering(resources) or is_at_limit(cluster, client):
+        return QUOTA
+    return FILTER if cluster.filters.hide(pool, client, resources, now) else None

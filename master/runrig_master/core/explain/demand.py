@@ -84,7 +84,7 @@ def _closed(wanted: Wanted, now: float) -> str | None:
 
 def _obstacle(cluster: Cluster, wanted: Wanted, funnel: Funnel, now: float) -> str:
     """Say what turned away those that got furthest."""
-    predicate = min(reversed(funnel.turned), key=_patience, default=None)
+    predicate = min(funnel.turned, key=_distance, default=None)
     if predicate is None:
         return "the cluster has no agents"
     pools = funnel.turned[predicate]
@@ -158,7 +158,7 @@ def _steps(cluster: Cluster, wanted: Wanted, funnel: Funnel, now: float) -> tupl
 def _nearest(cluster: Cluster, wanted: Wanted, funnel: Funnel, now: float) -> tuple[NearMiss, ...]:
     """Return those that got furthest, the least short of them first."""
     nearest: list[NearMiss] = []
-    for predicate in sorted(reversed(funnel.turned), key=_patience):
+    for predicate in sorted(funnel.turned, key=_distance):
         pools = funnel.turned[predicate]
         count = MOST_NEAREST - len(nearest)
         if predicate.kind in MEASURED:
@@ -169,9 +169,9 @@ def _nearest(cluster: Cluster, wanted: Wanted, funnel: Funnel, now: float) -> tu
     return tuple(nearest)
 
 
-def _patience(predicate: Predicate) -> bool:
-    """Return a key by which agents that just wait for an answer come before those where something must end."""
-    return predicate.kind not in (Kind.OFFERED, Kind.CLAIMED)
+def _distance(predicate: Predicate) -> tuple[bool, int]:
+    """Return a key by which those come first that just wait for others' answers, then those that got furthest."""
+    return (predicate.kind not in (Kind.OFFERED, Kind.CLAIMED), -predicate.kind)
 
 
 def _miss(cluster: Cluster, wanted: Wanted, predicate: Predicate, pool: Pool, now: float) -> NearMiss:

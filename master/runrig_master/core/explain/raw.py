@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from runrig.resources import Resources
-from runrig_master.core.allocation.predicates import Kind, Predicate, open_to, over_limit, raw_problem
+from runrig_master.core.allocation.predicates import LEAST, Kind, Predicate, is_at_limit, open_to, raw_problem
 from runrig_master.core.clients import Client
 from runrig_master.core.cluster import Cluster
 from runrig_master.core.explain.details import quota_text, refusals
@@ -57,7 +56,6 @@ def _words(cluster: Cluster, client: Client, predicate: Predicate, pools: list[P
 
 
 def _limits(cluster: Cluster, client: Client) -> str:
-    least = Resources(cpu_millis=1, mem_mib=1)
-    if any(over_limit(cluster, client, least)):
-        return quota_text(cluster, client, least)
+    if is_at_limit(cluster, client):
+        return quota_text(cluster, client, LEAST)
     return "nothing is left of a limit"
