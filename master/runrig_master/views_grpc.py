@@ -6,14 +6,14 @@ from collections import Counter
 from collections.abc import Iterator
 
 from runrig._wire import fill_unavailability, labels_to_wire, resources_to_wire
-from runrig._wire.common import fill_reservation, fill_resources
+from runrig._wire.common import fill_reservation, fill_resources, fill_volume
 from runrig._wire.tasks import fill_terms
 from runrig.ids import Role
 from runrig.reservations import Reservation
 from runrig.resources import NOTHING, Resources
 from runrig.v1 import operator_pb2, resources_pb2
-from runrig_master.core.cluster import Cluster
-from runrig_master.core.commands import RoleRecord
+from runrig_master.core.cluster import Cluster, alive
+from runrig_master.core.commands import RoleRecord, VolumeRecord
 from runrig_master.core.pools import Pool
 from runrig_master.core.quotas import ancestors
 from runrig_master.core.resources import Holding
@@ -64,6 +64,19 @@ def _fill_reservation(message: operator_pb2.ReservationState, pool: Pool, reserv
     fill_resources(message.used, pool.used)
     fill_resources(message.offered, pool.offered)
     fill_resources(message.free, pool.free)
+    for record in _volumes(pool):
+        volume = message.volumes.add(is_doomed=record.is_doomed, task_id=_user_of(pool.agent, record.volume.volume_id))
+        fill_volume(volume.volume, record.volume)
+
+
+def _volumes(pool: Pool) -> list[VolumeRecord]:
+    """Return the volumes on a reservation, those that are being destroyed too."""
+    records = pool.agent.reserves.volumes.values()
+    return [record for record in records if record.volume.reservation_id == pool.reservation_id]
+
+
+def _user_of(agent: Agent, volume_id: str) -> str:
+    return next((task.id for task in alive(agent) if volume_id in task.volume_ids), "")
 
 
 def _agent_state(agent: Agent) -> operator_pb2.AgentState.ValueType:
@@ -123,7 +136,9 @@ class RoleSums:
         for agent in cluster.agents.values():
             for pool in agent.pools.values():
                 if pool.reservation is not None and agent.presence is not Presence.GONE:
-                    self.reserved.setdefault(pool.reservation.role, Holding()).add(pool.total)
+                    holding = self.reserved.setdefault(pool.reservation.role, Holding())
+                    holding.add(pool.total)
+                    holding.add(Resources(disk_mib=sum(record.volume.disk_mib for record in _volumes(pool))))
         for framework in cluster.frameworks.values():
             for task in framework.tasks.values():
                 if not task.state.is_terminal:

@@ -274,6 +274,95 @@ async def test_more_than_the_cluster_has_is_guaranteed_only_when_forced() -> Non
         assert role.guarantee == quota.guarantee
 
 
+async def test_a_reservation_and_a_volume_are_made_shown_and_given_back() -> None:
+    amount = resources_pb2.Resources(cpu_millis=1000, mem_mib=100, disk_mib=500)
+    kept = resources_pb2.Reservation(reservation_id="r", role="eng/db", resources=amount)
+    volume = resources_pb2.PersistentVolume(volume_id="v", reservation_id="r", disk_mib=200)
+    total = resources_pb2.Resources(cpu_millis=4000, mem_mib=1024, disk_mib=1000)
+    async with serving() as master:
+        agent = await master.registered(resources=total)
+        await master.operator.Reserve(pb.ReserveRequest(agent_id="a1", reservation=kept))
+        await master.operator.CreateVolume(pb.CreateVolumeRequest(agent_id="a1", volume=volume))
+        [known] = (await master.operator.ListAgents(pb.ListAgentsRequest())).agents
+        roles = (await master.operator.ListRoles(pb.ListRolesRequest())).roles
+        code, details = await failed(master.operator.Unreserve(pb.UnreserveRequest(agent_id="a1", reservation_id="r")))
+        await master.operator.DestroyVolume(pb.DestroyVolumeRequest(agent_id="a1", volume_id="v"))
+        order = await agent.next("destroy_volume")
+        [doomed] = (await master.operator.ListAgents(pb.ListAgentsRequest())).agents
+
+        [state] = known.reservations
+        assert state.reservation == kept
+        assert state.free == resources_pb2.Resources(cpu_millis=1000, mem_mib=100, disk_mib=300)
+        assert [(each.volume, each.task_id, each.is_doomed) for each in state.volumes] == [(volume, "", False)]
+        assert [(role.role, role.reserved.disk_mib) for role in roles] == [("eng/db", 500)]
+        assert code is grpc.StatusCode.FAILED_PRECONDITION
+        assert "v" in details
+        assert order.volume_id == "v"
+        assert [each.is_doomed for each in doomed.reservations[0].volumes] == [True]
+
+
+async def test_an_offer_of_a_reservation_says_so_and_a_task_on_what_terms_it_runs() -> None:
+    amount = resources_pb2.Resources(cpu_millis=1000, mem_mib=100)
+    kept = resources_pb2.Reservation(reservation_id="r", role="f", resources=amount)
+    terms = tasks_pb2.TaskTerms(reservation_id="r", group="g", priority=7)
+    async with serving() as master:
+        await master.registered()
+        await master.operator.Reserve(pb.ReserveRequest(agent_id="a1", reservation=kept))
+        scheduler = await master.subscribed()
+        made: list[Any] = []
+        while len(made) < 2:
+            made.extend((await scheduler.next("offers")).offers)
+        listed = {offer.offer_id: offer.reservation_id for offer in await offers(master)}
+        [mine] = [offer for offer in made if offer.reservation.reservation_id == "r"]
+        task = spec("t1", 100)
+        task.terms.CopyFrom(terms)
+        await scheduler.send(accept(mine, task, refuse_ms=60_000))
+        while not (tasks := (await master.operator.ListTasks(pb.ListTasksRequest())).tasks):
+            pass
+
+        assert listed[mine.offer_id] == "r"
+        assert sorted(listed.values()) == ["", "r"]
+        assert tasks[0].terms == terms
+
+
+async def test_an_agent_is_drained_until_it_is_activated() -> None:
+    async with serving() as master:
+        await master.registered()
+        await master.operator.DrainAgent(pb.DrainAgentRequest(agent_id="a1", notice_ms=60_000, grace_ms=1))
+        [drained] = (await master.operator.ListAgents(pb.ListAgentsRequest())).agents
+        away = resources_pb2.Unavailability(start_unix_ms=drained.since_unix_ms + 3_600_000, duration_ms=1000)
+        await master.operator.SetUnavailability(pb.SetUnavailabilityRequest(agent_ids=["a1"], unavailability=away))
+        await master.operator.ReactivateAgent(pb.ReactivateAgentRequest(agent_id="a1"))
+        [active] = (await master.operator.ListAgents(pb.ListAgentsRequest())).agents
+        await master.operator.SetUnavailability(pb.SetUnavailabilityRequest(agent_ids=["a1"]))
+        [present] = (await master.operator.ListAgents(pb.ListAgentsRequest())).agents
+
+        assert drained.state in (pb.AGENT_STATE_DRAINING, pb.AGENT_STATE_DRAINED)
+        assert drained.drain_deadline_unix_ms > drained.since_unix_ms
+        assert (active.state, active.drain_deadline_unix_ms) == (pb.AGENT_STATE_ACTIVE, 0)
+        assert active.unavailability == away
+        assert not present.HasField("unavailability")
+
+
+async def test_a_watcher_of_roles_is_told_of_those_above_what_changed() -> None:
+    async with serving() as master:
+        await master.operator.SetRoleWeight(pb.SetRoleWeightRequest(role="eng/ads", weight_millis=2000))
+        watch = master.operator.Watch(pb.WatchRequest())
+        await next_change(watch, "snapshot_end")
+        scheduler = await master.subscribed(roles=["eng/ads"])
+        await master.registered()
+        await scheduler.next("offers")
+
+        seen: dict[str, int] = {}
+        async for response in watch:
+            offered = [change.role for change in response.changes if change.role.subtree_offered.cpu_millis]
+            seen.update((role.role, role.subtree_offered.cpu_millis) for role in offered)
+            if len(seen) == 2:
+                break
+
+        assert seen == {"eng": 4000, "eng/ads": 4000}
+
+
 async def test_the_offers_of_a_role_are_made_optimistic_and_exclusive_again() -> None:
     async with serving() as master:
         await master.operator.SetRoleOffers(pb.SetRoleOffersRequest(role="eng", is_optimistic=True))

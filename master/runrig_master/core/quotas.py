@@ -175,7 +175,7 @@ def _check_capacity(wanted: Amounts, before: Amounts, capacity: Amounts) -> None
             raise InvalidInput(
                 f"quotas.guarantee.{name}",
                 wanted[name],
-                f"all guarantees together at most what the cluster has, {capacity[name]}, or any when forced (is_forced, --force)",
+                f"all together at most what the cluster has, {capacity[name]}, or any when forced (is_forced, --force)",
             )
 
 
