@@ -181,8 +181,8 @@ MUTANTS = (
     _mutant(
         name="drained agents are offered",
         file=f"{_CORE}/state.py",
-        old="and not self.is_deactivated and self.drain is None\n",
-        new="and not self.is_deactivated\n",
+        old="return not self.is_deactivated and self.drain is None",
+        new="return not self.is_deactivated",
     ),
     _maintenance(
         name="what runs at the deadline of a drain runs on",
