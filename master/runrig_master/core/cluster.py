@@ -76,7 +76,8 @@ class Cluster:
         """Pools that came or have grown since the last pass."""
         self.conflicts: OrderedDict[OfferId, str] = OrderedDict()
         """Optimistic offers whose resources others took first, the latest, and what of them was missing."""
-        self._crowded: dict[Pool, None] = {}
+        self.crowded: dict[Pool, None] = {}
+        """Pools whose optimistic offers may stand on what others have taken in this turn."""
         self.passes = 0
         """How many passes there were."""
         self.silent: dict[AgentId, Agent] = {}
@@ -347,11 +348,11 @@ class Cluster:
     def _free_changed(self, pool: Pool) -> None:
         self.pools.worth_changed(pool)
         if pool.optimistic:
-            self._crowded[pool] = None
+            self.crowded[pool] = None
 
     def settle_conflicts(self) -> None:
         """Rescind optimistic offers of which something has been taken by others."""
-        crowded, self._crowded = self._crowded, {}
+        crowded, self.crowded = self.crowded, {}
         stale = [
             offer for pool in crowded for offer in pool.optimistic.values() if not pool.free.contains(offer.resources)
         ]

@@ -298,6 +298,8 @@ def _drop(cluster: Cluster, framework: Framework, plan: _Plan, reason: Reason, w
     for offer in plan.offers:
         if offer.id in cluster.offers:
             cluster.close_offer(offer)
+            if offer.gang_id:
+                cluster.break_gang(offer.client, offer.gang_id)
     for task in plan.tasks:
         known = framework.tasks.get(task.task_id) or framework.ended.get(task.task_id)
         if known is not None:  # the Accept was sent twice: nothing of what it launched is dropped (rule 20)

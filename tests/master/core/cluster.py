@@ -38,6 +38,7 @@ from runrig.offers import (
     Subscribe,
     TasksRecovering,
     TasksUpdated,
+    UpdateDemand,
 )
 from runrig.reservations import Unavailability
 from runrig.resources import Resources, parse_ports
@@ -270,24 +271,35 @@ class World:
         after: float = 0.0,
         session: int | None = None,
         suppressed: tuple[str, ...] = (),
+        uses_demand: bool = False,
     ) -> list[Command]:
         """Let a scheduler open a stream and subscribe."""
-        return self.turn(self.subscription(info, session, suppressed), after=after)
+        return self.turn(self.subscription(info, session, suppressed, uses_demand), after=after)
 
     def subscription(
-        self, info: FrameworkInfo, session: int | None = None, suppressed: tuple[str, ...] = ()
+        self,
+        info: FrameworkInfo,
+        session: int | None = None,
+        suppressed: tuple[str, ...] = (),
+        uses_demand: bool = False,
     ) -> SchedulerCalled:
         """Return the event of a scheduler's first call on a new stream."""
         name = info.framework_id or info.name
         session = session if session is not None else self.sessions.get(f"f/{name}", 0) + 1
         self.sessions[f"f/{name}"] = max(session, self.sessions.get(f"f/{name}", 0))
         self.infos[name] = info
-        call = Subscribe(info, session, tuple(Role(role) for role in suppressed))
+        call = Subscribe(info, session, tuple(Role(role) for role in suppressed), uses_demand)
         return SchedulerCalled(self.new_stream(f"f/{name}"), call, FrameworkId(f"fresh-{name}"))
 
     def call(self, *calls: Call, by: str = F, after: float = 0.0) -> list[Command]:
         """Let a scheduler call."""
         return self.turn(*(SchedulerCalled(self.stream(by), call) for call in calls), after=after)
+
+    def want(self, *demands: Demand, by: str = F, role: str = "", after: float = 0.0) -> list[Command]:
+        """Let a framework say what it wants in its first role, or another; it subscribes if it has not yet."""
+        if f"f/{by}" not in self.streams:
+            self.handle(self.subscription(framework(by, role or by), uses_demand=True))
+        return self.call(UpdateDemand(Role(role or self.infos[by].roles[0]), demands), by=by, after=after)
 
     def lose_framework(self, name: str = F, after: float = 0.0) -> list[Command]:
         """Break a scheduler's stream."""
@@ -303,6 +315,10 @@ class World:
     ) -> list[Command]:
         """Let a scheduler accept offers."""
         return self.call(Accept(groups, atomic, filter_), by=by, after=after)
+
+    def acceptance(self, *groups: LaunchGroup, by: str = F, atomic: bool = False) -> Event:
+        """Return the event of an Accept."""
+        return SchedulerCalled(self.stream(by), Accept(groups, atomic))
 
     def decline(
         self, *offers: Offer, by: str = F, filter_: Filter = DEFAULT_FILTER, after: float = 0.0

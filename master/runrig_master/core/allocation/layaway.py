@@ -16,7 +16,6 @@ from runrig_master.core.claims import Claim, rank
 from runrig_master.core.clients import Client, Wanted
 from runrig_master.core.cluster import Cluster
 from runrig_master.core.pools import Pool
-from runrig_master.core.state import Task
 
 Gang = list[Wanted]
 
@@ -157,17 +156,20 @@ def _complete_at(claim: Claim, now: float) -> float:
     need = claim.resources.without_ports()
     if free.contains(need):
         return now
-    promised = sorted(
-        (_promised_end(task), task.id, task)
-        for task in claim.pool.agent.tasks.values()
-        if task.pool is claim.pool and not task.state.is_terminal and task.terms.expected_duration_ms
-    )
-    for end, _, task in promised:
-        free = free + task.resources.without_ports()
+    for end, resources in sorted(_promised(claim.pool, now), key=lambda each: each[0]):
+        free = free + resources.without_ports()
         if free.contains(need):
             return max(now, end)
     return claim.until
 
 
-def _promised_end(task: Task) -> float:
-    return (task.launched_at_ms + task.terms.expected_duration_ms) / 1000
+def _promised(pool: Pool, now: float) -> Iterator[tuple[float, Resources]]:
+    """Yield when what of a pool will be free, as tasks promise, and the demand that offers were cut for."""
+    for task in pool.agent.tasks.values():
+        promise_ms = task.terms.expected_duration_ms
+        if task.pool is pool and not task.state.is_terminal and promise_ms:
+            yield (task.launched_at_ms + promise_ms) / 1000, task.resources
+    for offer in pool.offers.values():
+        promises_ms = [wanted.demand.expected_duration_ms for wanted, _ in offer.parts]
+        if promises_ms and all(promises_ms):
+            yield now + max(promises_ms) / 1000, offer.resources
