@@ -18,6 +18,7 @@ from runrig.offers import (
     LaunchGroup,
     LaunchTasks,
     Offer,
+    RescindReason,
     Revive,
     Suppress,
 )
@@ -34,7 +35,7 @@ from runrig_master.core.events import (
     WeightAsked,
 )
 from runrig_master.core.settings import CoreSettings
-from tests.master.core.cluster import World, agent, found, framework, offers_in, orders, said, task
+from tests.master.core.cluster import World, agent, found, framework, offers_in, orders, rescinded, said, task
 from tests.properties.effort import searching
 from tests.properties.fairness import Claim, Oracle
 
@@ -105,7 +106,12 @@ class Fairness(RuleBasedStateMachine):
         }
 
     def end_turn(self) -> None:
+        before = dict(self.oracle.offers)
         commands = self.world.handle(Tick())
+        for offer_id, reason in rescinded(commands):
+            if reason is RescindReason.EXPIRED:
+                late = before[offer_id]
+                self.oracle.passed_on.add((late.agent, (late.framework, late.role)))
         made = sorted(offers_in(commands), key=lambda offer: int(offer.offer_id.split("-")[1]))
         self._look()
         self._forget_unreachable()

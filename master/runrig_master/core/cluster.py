@@ -479,6 +479,7 @@ class Cluster:
         del offer.framework.offers[offer.id]
         if offer.is_optimistic:
             del pool.optimistic[offer.id]
+            self.mark_dirty(pool.agent)
             return
         del pool.offers[offer.id]
         self._release(offer.client, offer.resources)

@@ -336,11 +336,15 @@ class Master:
             self.cluster.tell(framework, news)
 
     def _offer_free(self, now: float) -> None:
-        by_framework: dict[FrameworkId, list[OutstandingOffer]] = {}
-        made = allocate(self.cluster, now)
-        if waiting.look_after(self.cluster, now):
-            made += allocate(self.cluster, now)
         self._tell_inverse_offers()
+        for _ in range(PASSES_PER_TURN):
+            self._tell_offers(allocate(self.cluster, now))
+            if not waiting.look_after(self.cluster, now) and not self.cluster.dirty:
+                break
+        self._tell_inverse_offers()
+
+    def _tell_offers(self, made: list[OutstandingOffer]) -> None:
+        by_framework: dict[FrameworkId, list[OutstandingOffer]] = {}
         for offer in made:
             by_framework.setdefault(offer.framework.id, []).append(offer)
         for offers in by_framework.values():
@@ -349,6 +353,8 @@ class Master:
                 self.cluster.tell(offers[0].framework, OffersMade(tuple(described(offer) for offer in batch)))
 
 
+PASSES_PER_TURN = 3
+"""What looking after demand that waits has freed is offered in the same turn, but no turn goes on for ever."""
 OFFERS_PER_MESSAGE = 100
 """Keeps a message of offers below 4 MiB with any attributes, below 50 KiB with ordinary ones."""
 

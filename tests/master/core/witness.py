@@ -202,7 +202,7 @@ class Witness:
                 and len({offer.role for offer in offers}) == 1
             )
             named |= set(group.offer_ids)
-            if is_good:
+            if is_good and not any(offer.is_optimistic for offer in offers):
                 left: dict[str, Resources] = {}
                 for offer in offers:
                     left[pool_of(offer)] = left.get(pool_of(offer), NOTHING) + offer.resources

@@ -30,9 +30,9 @@ from runrig_master.core.state import OutstandingOffer
 
 def allocate(cluster: Cluster, now: float) -> list[OutstandingOffer]:
     """Run a pass if anything changed; return the offers made."""
+    cluster.settle_conflicts()
     if not cluster.dirty and not cluster.hungry and not cluster.reshaped:
         cluster.passed_on = {}
-        cluster.settle_conflicts()
         return []
     pass_ = Pass(cluster, now)
     pass_.decide()
