@@ -141,13 +141,12 @@ def update(cluster: Cluster, framework: Framework, call: UpdateFramework) -> Non
     if info.principal != framework.info.principal:
         raise InvalidInput("framework.principal", info.principal, repr(framework.info.principal))
     dropped = [role for role in framework.info.roles if role not in info.roles]
+    for role in dropped:
+        demands.forget(cluster, cluster.client(framework, role))
     cluster.leave(framework, dropped)
     framework.info = info
     framework.suppressed.difference_update(dropped)
     cluster.join(framework)
-    for role in dropped:
-        if role in framework.clients:
-            demands.forget(cluster, framework.clients[role])
     cluster.persist_framework(framework)
     theirs = [offer for offer in framework.offers.values() if offer.role in dropped]
     cluster.rescind(theirs, RescindReason.FRAMEWORK_CHANGED)

@@ -9,7 +9,7 @@ import pytest
 
 from runrig.constraints import Constraint, Operator
 from runrig.demand import Demand, Placement
-from runrig.offers import Filter, Offer, RescindReason
+from runrig.offers import Filter, Offer, RescindReason, UpdateFramework
 from runrig.resources import Resources
 from runrig.tasks import RuntimeKind, Terms
 from runrig_master.core.quotas import Quota, RoleQuota
@@ -273,6 +273,17 @@ def test_demand_that_is_withdrawn_is_forgotten() -> None:
     backlog = world.master.cluster.backlog
     assert not backlog.waiting
     assert not backlog.infeasible
+
+
+def test_demand_of_a_role_that_is_given_up_is_forgotten() -> None:
+    world = given(agent("a1", cpus=1))
+    world.handle(world.subscription(framework("f", "eng", "ops"), uses_demand=True))
+    world.want(demand("d", count=5), role="ops")
+
+    world.call(UpdateFramework(framework("f", "eng")))
+
+    assert not world.master.cluster.backlog.waiting
+    assert world.offers() == []
 
 
 def test_a_demand_id_stands_once() -> None:
