@@ -47,6 +47,9 @@ class ForwardedTask:
         self.resources = resources_from_wire(body.resources)
         self.labels = labels_from_wire(body.labels[: MAX_LIST + 1])  # enough to see that they are too many
 
+    def __repr__(self) -> str:
+        return f"ForwardedTask({self.task_id!r}, {self.resources!r}, labels={self.labels!r})"
+
 
 def fill_launchable(message: tasks_pb2.TaskSpec, task: LaunchableTask) -> None:
     """Write a task into its message: a forwarded one as it was received."""
