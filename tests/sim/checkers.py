@@ -7,7 +7,7 @@ from itertools import count
 
 from runrig.ids import TaskId
 from runrig.offers import News, TasksUpdated
-from runrig.resources import NOTHING, Resources
+from runrig.resources import Resources, merged_ports
 from runrig.tasks import Reason, StatusUpdate, TaskState
 from runrig.testing import SimulatedAgent, SimulatedFramework
 from runrig.testing.masters import SimulatedMaster
@@ -96,19 +96,33 @@ def _write(disk: dict[str, Record], record: Record | Forget) -> None:
 
 def check_agent(agent: Agent) -> None:
     """Assert that what is used, offered and free is what there is."""
-    used = total_of(task.resources for task in agent.tasks.values() if not task.state.is_terminal)
-    offered = total_of(offer.resources for offer in agent.offers.values())
-    if not agent.is_overcommitted:
-        whole = used + offered + agent.free
-        assert whole == agent.info.resources, f"{agent.id}: {used} used, {offered} offered, {agent.free} free"
+    if agent.is_overcommitted:
+        return
+    parts = [task.resources for task in agent.tasks.values() if not task.state.is_terminal]
+    parts += [offer.resources for offer in agent.offers.values()]
+    parts.append(agent.free)
+    assert is_whole(agent.info.resources, parts), f"{agent.id}: {agent.info.resources} is not the sum of {parts}"
 
 
-def total_of(all_resources: object) -> Resources:
-    """Return a sum."""
-    total = NOTHING
-    for each in all_resources:  # type: ignore[attr-defined]
-        total = total + each
-    return total
+def is_whole(whole: Resources, parts: Sequence[Resources]) -> bool:
+    """Say whether parts make up a whole, and have no port in common."""
+    cpu_millis = mem_mib = disk_mib = gpus = 0
+    ports: list[tuple[int, int]] = []
+    custom: dict[str, int] = {}
+    for part in parts:
+        cpu_millis += part.cpu_millis
+        mem_mib += part.mem_mib
+        disk_mib += part.disk_mib
+        gpus += part.gpus
+        ports += part.ports
+        for name, amount in part.custom:
+            custom[name] = custom.get(name, 0) + amount
+    amounts = (cpu_millis, mem_mib, disk_mib, gpus)
+    return (
+        amounts == (whole.cpu_millis, whole.mem_mib, whole.disk_mib, whole.gpus)
+        and merged_ports(tuple(sorted(ports))) == merged_ports(whole.ports)
+        and custom == dict(whole.custom)
+    )
 
 
 class AgentChecker:

@@ -110,13 +110,13 @@ class Master:
     def next_deadline(self) -> float | None:
         """Return when a `Tick` is due even if nothing happens."""
         cluster = self.cluster
-        dues = [
-            next((offer.expires_at for offer in cluster.offers.values()), None),
-            cluster.filters.next_expiry(),
-            self._silence.next_deadline(),
-            *(framework.failover_deadline for framework in cluster.absent.values()),
-        ]
-        return min((due for due in dues if due is not None), default=None)
+        offer = next(iter(cluster.offers.values()), None)
+        dues = [offer.expires_at if offer is not None else None, cluster.filters.next_expiry()]
+        if cluster.silent:
+            dues.append(self._silence.next_deadline())
+        if cluster.absent:
+            dues += [framework.failover_deadline for framework in cluster.absent.values()]
+        return min([due for due in dues if due is not None], default=None)
 
     # Recovery
 
