@@ -24,6 +24,7 @@ from runrig_agent.sandboxes import SandboxSettings
 from runrig_agent.settings import AgentSettings
 
 DEFAULTS = AgentSettings()
+REMOVALS_AT_STOP_S = 8.0  # shorter than whoever sent SIGTERM waits before SIGKILL: `runrig dev` and engines, 10 s
 EXAMPLES = """\b
 Examples:
   runrig agent
@@ -120,6 +121,11 @@ Examples:
     show_default=True,
     help="Seconds that files of ended tasks are kept while there is room.",
 )
+@click.option(
+    "--remove-ended",
+    is_flag=True,
+    help="Remove the containers of ended tasks when the agent stops, not only when they are old; their files stay.",
+)
 @click.option("--log-format", type=click.Choice(["auto", "text", "json"]), default="auto", show_default=True)
 def agent(
     master: str,
@@ -139,6 +145,7 @@ def agent(
     allow_fetch: tuple[Path, ...],
     kill_grace: float,
     keep_sandboxes: float,
+    remove_ended: bool,
     log_format: str,
 ) -> None:
     """Run an agent: it offers this host's resources through the master, and runs tasks.
@@ -180,7 +187,12 @@ def agent(
                 fetch=FetchSettings(SourceSettings(_directories("--allow-fetch", allow_fetch))),
                 sandboxes=SandboxSettings(gc_age_s=keep_sandboxes),
                 process=ProcessSettings(volume_roots=volumes),
-                docker=DockerSettings(docker_host, ContainerSettings(volume_roots=volumes)),
+                removes_ended=remove_ended,
+                docker=DockerSettings(
+                    docker_host,
+                    ContainerSettings(volume_roots=volumes),
+                    removals_at_stop_s=REMOVALS_AT_STOP_S if remove_ended else 0.0,
+                ),
             )
         )
     )

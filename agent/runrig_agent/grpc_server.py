@@ -97,6 +97,8 @@ async def _work(
         for part in parts:
             part.cancel()
         await asyncio.gather(*parts, return_exceptions=True)
+        if settings.removes_ended:
+            await sandboxes.forget_ended()
         await runs.close()
     if loop.stopped is not None:
         raise Conflict(loop.stopped.why)

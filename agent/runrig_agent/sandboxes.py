@@ -177,7 +177,7 @@ class Sandboxes:
             freed += emptied.freed_bytes
             problems.update(dict.fromkeys(emptied.problems))
             removed.extend(record.key for record in batch if record.is_removed)
-        forgotten = await self._forget_due(problems)
+        forgotten = await self._forget_all(self._due_to_forget(), problems)
         return Collected(tuple(removed), freed, tuple(forgotten), tuple(problems))
 
     def _due_sandboxes(self) -> list[Record]:
@@ -206,9 +206,15 @@ class Sandboxes:
             self._save(record)
         return problems
 
-    async def _forget_due(self, problems: dict[str, None]) -> list[TaskKey]:
+    async def forget_ended(self) -> None:
+        """Let the runtimes remove what they keep of ended tasks, however young; the sandboxes stay."""
+        problems: dict[str, None] = {}
+        forgotten = await self._forget_all([record for record in self._ended() if not record.is_forgotten], problems)
+        _report(Collected(forgotten=tuple(forgotten), problems=tuple(problems)))
+
+    async def _forget_all(self, records: Iterable[Record], problems: dict[str, None]) -> list[TaskKey]:
         forgotten = []
-        for record in self._due_to_forget():
+        for record in records:
             try:
                 async with asyncio.timeout(self._settings.forget_timeout_s):
                     await self._forget(record.key, record.runtime)

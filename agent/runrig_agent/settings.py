@@ -53,6 +53,9 @@ class AgentSettings:
     runtime: str = "auto"
     """`docker`, `process` or `auto`, which is both: docker is used whenever an engine answers."""
 
+    removes_ended: bool = False
+    """Remove the containers of ended tasks when the agent stops: nobody does if it never comes back."""
+
     policy: Policy = field(default_factory=Policy)
     stream: StreamSettings = field(default_factory=lambda: StreamSettings(connect_timeout_s=4.0))
     """The stream to the master; a dead one is left after 4 s, for the next in the list may lead."""

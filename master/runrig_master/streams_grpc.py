@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -115,17 +116,25 @@ class ServedStream(Generic[Incoming, Outgoing]):
             self._ended.set_result(status)
 
     async def serve(self, context: grpc.aio.ServicerContext[Any, Any]) -> None:
-        """Read and write until either side ends it."""
-        reader = asyncio.create_task(self._read(context))
-        writer = asyncio.create_task(write_envelopes(self._outbox, context.write, lambda: self._heartbeat_s))
-        silence = asyncio.create_task(self._watch_silence())
+        """Read and write until either side ends it.
+
+        The headers go first. gRPC would send them with the first write and, were that cancelled, once more with the
+        status, which fails: the client would never learn of the end.
+        """
+        working: list[asyncio.Task[None]] = []
         try:
-            ends: set[asyncio.Future[Any]] = {reader, writer, silence, self._ended}
+            with contextlib.suppress(grpc.aio.BaseError):  # the client is gone, as reading will say
+                await context.send_initial_metadata(())
+            working.append(asyncio.create_task(self._read(context)))
+            writing = write_envelopes(self._outbox, context.write, lambda: self._heartbeat_s)
+            working.append(asyncio.create_task(writing))
+            working.append(asyncio.create_task(self._watch_silence()))
+            ends: set[asyncio.Future[Any]] = {*working, self._ended}
             await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            for task in (reader, writer, silence):
+            for task in working:
                 task.cancel()
-            for result in await asyncio.gather(reader, writer, silence, return_exceptions=True):
+            for result in await asyncio.gather(*working, return_exceptions=True):
                 self._note_failure(result)
             self._loop.forget_stream(self.id)
             heard_ago = time.monotonic() - self._last_heard

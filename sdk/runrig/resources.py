@@ -283,6 +283,8 @@ def _check_ports(field: str, ports: Ports) -> None:
 
 def merged_ports(ports: Ports) -> Ports:
     """Join ranges that touch; `ports` ascend."""
+    if len(ports) < 2:
+        return ports
     merged: list[tuple[int, int]] = []
     for begin, end in ports:
         if merged and begin == merged[-1][1] + 1:
@@ -304,6 +306,8 @@ def count_ports(ports: Ports) -> int:
 
 def ports_contain(ports: Ports, other: Ports) -> bool:
     """Say whether every range of `other` lies within one of `ports`."""
+    if ports == other:
+        return True
     ports = merged_ports(ports)
     return all(any(begin <= low and high <= end for begin, end in ports) for low, high in merged_ports(other))
 
@@ -320,6 +324,8 @@ def milli_text(millis: int) -> str:
 
 
 def _join_ports(ports: Ports, other: Ports) -> Ports:
+    if not ports:
+        return merged_ports(other)
     joined = tuple(sorted(ports + other))
     assert all(left[1] < right[0] for left, right in pairwise(joined)), "ports overlap"
     return merged_ports(joined)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from runrig.testing.processes import RealCluster, real_cluster, until
@@ -61,6 +64,52 @@ def test_no_kill_loses_or_doubles_a_task(cluster: RealCluster, tmp_path: Path) -
     shown = cluster.json("batch", "show", job)
     assert shown["state"] == "succeeded"
     assert {task["pid"] for task in tasks(cluster)} == {pid for pid in before.values() if alive(pid)}
+
+
+@pytest.mark.timeout(240)
+def test_who_waits_for_a_job_outlasts_the_death_of_its_framework(cluster: RealCluster, tmp_path: Path) -> None:
+    go = tmp_path / "go"
+    command = f"echo first; until test -e {go}; do sleep 0.1; done; echo last; test $RUNRIG_ATTEMPT = 2"
+    words = ("--retries", "1", "--retry-delay", "0s", "--mem", "32M")
+    run = begin(cluster, "batch", "run", *words, "--", "sh", "-c", command)
+    assert run.stdout is not None
+    assert run.stdout.readline() == "first\n"
+    [job] = cluster.json("batch", "ls")
+    waits = count_waits(cluster)
+    wait = begin(cluster, "batch", "wait", job["id"])
+    until(lambda: count_waits(cluster) > waits, "the wait has begun")
+
+    cluster.kill("batch")
+    until(lambda: said(cluster, "run") and said(cluster, "wait"), "both have noticed")
+    cluster.start("batch")
+    until(lambda: cluster.json("batch", "show", job["id"])["state"] == "running", "the framework is back")
+    go.touch()
+
+    assert run.communicate(timeout=30)[0] == "last\nfirst\nlast\n"
+    wait.communicate(timeout=30)
+    assert (run.returncode, wait.returncode) == (0, 0)
+
+
+def begin(cluster: RealCluster, *words: str) -> subprocess.Popen[str]:
+    """Start a command of `runrig`; what it says to people goes to a file that is named after it."""
+    with (cluster.directory.parent / f"{words[1]}.err").open("wb") as told:
+        return subprocess.Popen(
+            [sys.executable, "-m", "runrig", *words],
+            env=cluster.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=told,
+            text=True,
+        )
+
+
+def count_waits(cluster: RealCluster) -> float:
+    lines = httpx.get(f"{cluster.parts['batch']['http']}/metrics").text.splitlines()
+    return next(float(line.split()[1]) for line in lines if line.startswith("runrig_batch_waits "))
+
+
+def said(cluster: RealCluster, command: str) -> bool:
+    return "waiting for it to come back" in (cluster.directory.parent / f"{command}.err").read_text()
 
 
 def running(cluster: RealCluster, name: str) -> dict[str, int]:

@@ -242,6 +242,18 @@ async def test_containers_are_forgotten_long_before_sandboxes(place: Place) -> N
     assert (await place.sandboxes.collect()).forgotten == ()
 
 
+async def test_what_has_ended_is_forgotten_at_once_when_nobody_comes_back(place: Place) -> None:
+    place.sandboxes.create(key("alive"), PROCESS)
+    place.ended("old", days_ago=2)
+    await place.sandboxes.collect()
+    place.ended("young")
+
+    await place.sandboxes.forget_ended()
+
+    assert place.forgotten == [key("old"), key("young")]
+    assert place.sandboxes.find(key("young")) is not None
+
+
 async def test_no_more_containers_are_kept_than_allowed(tmp_path: Path) -> None:
     place = Place(tmp_path, replace(SETTINGS, forget_max_ended=1))
     await place.sandboxes.recover(frozenset())

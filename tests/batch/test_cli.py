@@ -147,7 +147,15 @@ def test_progress_is_shown_on_stderr_while_it_waits(server: Server) -> None:
 
 
 def test_submit_exits_with_1_if_the_job_it_waited_for_failed(server: Server) -> None:
-    assert call(server, "submit", "--wait", "--", "exit", "9").exit_code == 1
+    result = call(server, "submit", "--wait", "--", "exit", "9")
+    assert (result.exit_code, result.stdout) == (1, "exit-1\n")
+    assert result.stderr == "runrig: exit-1 failed: EXITED\n"
+
+
+def test_submit_names_the_first_task_that_failed_of_those_it_waited_for(server: Server) -> None:
+    result = call(server, "submit", "--array", "2", "--wait", "--", "exit", "9")
+
+    assert "runrig: exit-1 failed: 2 of 2 tasks failed; exit-1.0: EXITED" in result.stderr
 
 
 @pytest.mark.parametrize(

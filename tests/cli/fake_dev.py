@@ -16,9 +16,12 @@ PROGRAM = str(Path(__file__).with_name("fake_part.py"))
 
 def part(name: str, port: int, manner: str = "") -> Part:
     kind = name.split("-", maxsplit=1)[0]
-    command = (sys.executable, PROGRAM, str(port), *([manner] if manner else []))
+    command = (sys.executable, PROGRAM, str(port), *([manner] if manner and manner != "contained" else []))
+    process: tuple[str, ...] = ()
+    if manner == "contained":  # another process starts it and waits for it, as `docker exec` does
+        command, process = ("sh", "-c", 'trap "" TERM; "$@"; exit 137', "sh", *command), command
     http = f"http://127.0.0.1:{port}"
-    return Part(name, cast("Kind", kind), command, (("FAKE", "1"),), "", http, f"{http}/readyz")
+    return Part(name, cast("Kind", kind), command, (("FAKE", "1"),), "", http, f"{http}/readyz", process)
 
 
 def say(text: str) -> None:

@@ -87,9 +87,10 @@ def start(tmp_path: Path) -> Iterator[Start]:
             dev.process.wait()
     for dev in started:
         for part in dev.parts().values() if (dev.directory / "cluster.json").exists() else ():
-            while (pid := find(part["command"])) is not None:
-                os.kill(pid, signal.SIGKILL)
-                wait_until(lambda pid=pid, command=part["command"]: not runs(pid, command))  # type: ignore[misc]
+            for command in filter(None, (part["command"], part["process"])):
+                while (pid := find(command)) is not None:
+                    os.kill(pid, signal.SIGKILL)
+                    wait_until(lambda pid=pid, command=command: not runs(pid, command))  # type: ignore[misc]
 
 
 def test_all_parts_run_and_the_file_says_how_to_start_each(start: Start) -> None:
@@ -189,6 +190,38 @@ def test_without_restarts_a_dead_part_stays_dead_until_it_is_started_by_hand(sta
     assert dev.parts()["agent-1"]["pid"] == by_hand.pid
     assert dev.end() == 0
     assert by_hand.wait(DEADLINE_S) == 0
+
+
+def test_a_part_in_a_container_is_known_by_the_process_there(start: Start) -> None:
+    ports = FreePorts()
+    dev = start("restart", f"master={ports.one()}", f"agent-1={ports.one()}:contained")
+    dev.until("announced")
+    before = dev.parts()["agent-1"]
+    assert runs(before["pid"], before["process"])
+
+    os.kill(before["pid"], signal.SIGKILL)
+    wait_until(lambda: dev.parts()["agent-1"]["pid"] not in (before["pid"], None))
+
+    after = dev.parts()["agent-1"]["pid"]
+    assert runs(after, before["process"])
+    assert dev.end() == 0
+    assert not runs(after, before["process"])
+
+
+def test_a_part_in_a_container_is_found_when_it_is_started_by_hand(start: Start) -> None:
+    ports = FreePorts()
+    dev = start("no-restart", f"master={ports.one()}", f"agent-1={ports.one()}:contained")
+    dev.until("announced")
+    part = dev.parts()["agent-1"]
+    os.kill(part["pid"], signal.SIGKILL)
+    dev.until("left dead (--no-restart)")
+
+    by_hand = subprocess.Popen(part["command"], stdout=subprocess.DEVNULL)
+    dev.until("agent-1 was started by hand")
+
+    assert runs(dev.parts()["agent-1"]["pid"], part["process"])
+    assert dev.end() == 0
+    assert by_hand.wait(DEADLINE_S) == 137
 
 
 def test_a_dead_part_is_revived_for_the_end_of_tasks(start: Start) -> None:

@@ -46,6 +46,7 @@ def test_each_command_is_complete_so_that_it_can_be_started_by_hand() -> None:
     assert option(agent, "--hostname") == "agent-1"
     assert option(agent, "--runtime") == "docker"
     assert option(agent, "--docker-host") == "unix:///run/other.sock"
+    assert "--remove-ended" in agent.command
     assert batch.command[3:5] == ("batch", "serve")
     assert option(batch, "--data-dir") == "/data/batch"
 

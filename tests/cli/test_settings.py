@@ -98,6 +98,10 @@ def test_options_of_programs_are_configured_by_their_own_names(words: tuple[str,
             "[agents]\nspeed = 1\n",
             "[agents] of the configuration: 'speed' is not allowed; allowed: activate",
         ),
+        (
+            "[agnet]\nhostname = 'h1'\n",
+            "table of the configuration: 'agnet' is not allowed; allowed: client, dev, master",
+        ),
     ],
 )
 def test_a_wrong_file_is_refused_with_what_is_allowed(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 
@@ -63,3 +64,30 @@ async def test_a_volume_passes_from_a_container_to_the_next_over_a_kill_of_the_a
         await master.until(lambda: VolumeDestroyed("data") in master.reports)
 
         assert not list((agent.directory / "work/volumes").rglob("file"))
+
+
+async def test_an_agent_that_removes_what_ended_leaves_only_what_runs(engine: str, tmp_path: Path) -> None:
+    flags = ("--runtime", "docker", "--docker-host", engine, "--remove-ended")
+    async with running_master() as master, running_agent(master, tmp_path, *flags) as agent:
+        register = await master.registered()
+        image = Container("runrig/busybox:test")
+        master.launch(
+            replace(shell("runs", "sleep 60"), container=image), replace(shell("ends", "exit 0"), container=image)
+        )
+        running = await master.state("runs", TaskState.TASK_RUNNING)
+        await master.state("ends", TaskState.TASK_FINISHED)
+
+        await agent.kill(signal.SIGTERM)
+        left = containers(engine, register.agent.agent_id)
+
+        await agent.start(*flags)
+        await master.registered(2)
+        master.kill("runs", grace_ms=0)
+        await master.state("runs", TaskState.TASK_KILLED)
+        assert left == [running.container_id]
+
+
+def containers(engine: str, agent_id: str) -> list[str]:
+    command = ["docker", "--host", engine, "ps", "--all", "--quiet", "--no-trunc", "--filter"]
+    done = subprocess.run([*command, f"label=runrig.agent={agent_id}"], capture_output=True, text=True, check=True)
+    return done.stdout.split()

@@ -134,7 +134,10 @@ def test_an_app_that_is_not_there_ends_with_not_found(url: str, words: tuple[str
         ('{"cmd": "serve"}', 'an app with an "id"'),
         ('{"id": "web", "cmd": "serve", "cpus": "many"}', "/cpus: must be a number"),
         ('{"id": "web", "cmd": "\\ud800"}', "/cmd: must be valid Unicode"),
+        ("{", ": '{' is not allowed"),
         ("[" * 10_000, "JSON"),
+        ('{"id": "web", "cmd": "x", "cpus": NaN}', "/cpus: nan is not allowed"),
+        ('[{"id": "web", "cmd": "x", "upgradeStrategy": {"maximumOverCapacity": 1e400}}]', "(0)/upgradeStrategy/max"),
     ],
 )
 def test_a_file_that_is_no_app_ends_with_usage(url: str, tmp_path: Path, content: str, part: str) -> None:

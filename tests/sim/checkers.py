@@ -7,7 +7,7 @@ from itertools import count
 
 from runrig.ids import TaskId
 from runrig.offers import News, TasksUpdated
-from runrig.resources import NOTHING, Resources
+from runrig.resources import Resources, merged_ports
 from runrig.tasks import Reason, StatusUpdate, TaskState
 from runrig.testing import SimulatedAgent, SimulatedFramework
 from runrig.testing.masters import SimulatedMaster
@@ -93,12 +93,12 @@ def _write(disk: dict[str, Record], record: Record | Forget) -> None:
 
 def check_agent(agent: Agent) -> None:
     """Assert that what is used, offered, free and the disk of volumes is what there is: in all, and in each pool."""
-    used = total_of(task.resources for task in agent.tasks.values() if not task.state.is_terminal)
-    offered = total_of(offer.resources for offer in agent.offers.values())
-    volumes = Resources(disk_mib=sum(record.volume.disk_mib for record in agent.reserves.volumes.values()))
     if not agent.is_overcommitted:
-        whole = used + offered + agent.free + volumes
-        assert whole == agent.info.resources, f"{agent.id}: {used} used, {offered} offered, {agent.free} free"
+        parts = [task.resources for task in agent.tasks.values() if not task.state.is_terminal]
+        parts += [offer.resources for offer in agent.offers.values() if not offer.is_optimistic]
+        parts.append(agent.free)
+        parts.append(Resources(disk_mib=sum(record.volume.disk_mib for record in agent.reserves.volumes.values())))
+        assert is_whole(agent.info.resources, parts), f"{agent.id}: {agent.info.resources} is not the sum of {parts}"
     for pool in agent.pools.values():
         check_pool(pool)
 
@@ -107,20 +107,35 @@ def check_pool(pool: Pool) -> None:
     """Assert the same of one pool, and that its offers are for those whom it is kept for."""
     mine = [task for task in pool.agent.tasks.values() if not task.state.is_terminal and task.pool is pool]
     if not pool.is_overcommitted:
-        whole = total_of(task.resources for task in mine) + pool.offered + pool.free
-        assert whole == pool.total, f"{pool.agent.id} {pool.reservation_id!r}: {whole} is not {pool.total}"
+        parts = [task.resources for task in mine]
+        parts += [offer.resources for offer in pool.offers.values()]
+        parts.append(pool.free)
+        assert is_whole(pool.total, parts), f"{pool.agent.id} {pool.reservation_id!r}: {parts} are not {pool.total}"
     for offer in (*pool.offers.values(), *pool.optimistic.values()):
         assert pool.reservation is None or is_within(offer.role, pool.reservation.role)
         users = {volume_id for task in mine for volume_id in task.volume_ids}
         assert not users & {volume.volume_id for volume in offer.volumes}, f"{offer.id} has volumes that tasks use"
 
 
-def total_of(all_resources: object) -> Resources:
-    """Return a sum."""
-    total = NOTHING
-    for each in all_resources:  # type: ignore[attr-defined]
-        total = total + each
-    return total
+def is_whole(whole: Resources, parts: Sequence[Resources]) -> bool:
+    """Say whether parts make up a whole, and have no port in common."""
+    cpu_millis = mem_mib = disk_mib = gpus = 0
+    ports: list[tuple[int, int]] = []
+    custom: dict[str, int] = {}
+    for part in parts:
+        cpu_millis += part.cpu_millis
+        mem_mib += part.mem_mib
+        disk_mib += part.disk_mib
+        gpus += part.gpus
+        ports += part.ports
+        for name, amount in part.custom:
+            custom[name] = custom.get(name, 0) + amount
+    amounts = (cpu_millis, mem_mib, disk_mib, gpus)
+    return (
+        amounts == (whole.cpu_millis, whole.mem_mib, whole.disk_mib, whole.gpus)
+        and merged_ports(tuple(sorted(ports))) == merged_ports(whole.ports)
+        and custom == dict(whole.custom)
+    )
 
 
 class AgentChecker:

@@ -37,6 +37,8 @@ class FrameworkPromises:
         """Each numbered update that was heard."""
         self.failures: dict[tuple[str, int], int] = {}
         """How often each index of a job was heard to have failed by itself."""
+        self._failed: set[TaskId] = set()
+        """Tasks that were heard to have failed by themselves, be it in answer to a reconciliation."""
         self._succeeded: set[tuple[str, int]] = set()
         """Indices of jobs whose success this framework has acknowledged."""
         self._launched: set[TaskId] = set()
@@ -149,12 +151,11 @@ class FrameworkPromises:
         parts = parts_of(update.task_id)
         if parts is not None and update.state is TaskState.TASK_FINISHED:
             self._finished.add(parts[:2])
-        if not update.number:
-            return
-        before = self._said.setdefault((update.task_id, update.number), update)
-        assert before == update, f"update {update.number} of {update.task_id} was {before}, and is {update}"
-        if before is update and update.state is TaskState.TASK_FAILED and update.reason is Reason.EXITED:
+        if update.state is TaskState.TASK_FAILED and update.reason is Reason.EXITED:
             self._count_failure(update.task_id)
+        if update.number:
+            before = self._said.setdefault((update.task_id, update.number), update)
+            assert before == update, f"update {update.number} of {update.task_id} was {before}, and is {update}"
 
     def _check_record(self, update: StatusUpdate) -> None:
         """Assert that a task that may live has its record, and that what is known of it never went back."""
@@ -167,6 +168,7 @@ class FrameworkPromises:
 
     def _count_failure(self, task_id: TaskId) -> None:
         parts = parts_of(task_id)
-        if parts is not None:
+        if parts is not None and task_id not in self._failed:
+            self._failed.add(task_id)
             key = (str(parts[0]), parts[1])
             self.failures[key] = self.failures.get(key, 0) + 1

@@ -34,9 +34,9 @@ def test_nothing_is_lost_nothing_runs_twice_and_all_that_is_wanted_comes_true(fi
             pytest.fail(f"{smallest}\nwith these faults of {len(failure.faults)}:\n{listed}", pytrace=False)
 
 
-@pytest.mark.parametrize("seed", [3, 14, 101])
+@pytest.mark.parametrize("seed", [3, 14, 15])
 def test_the_same_seed_gives_the_same_trace_byte_for_byte(seed: int) -> None:
-    """In processes whose sets and dicts of strings have other orders, too."""
+    """In processes whose sets and dicts of strings have other orders, too; the last seed's envelopes are bytes."""
     program = f"from tests.sim.test_simulation import digest; print(digest({seed}))"
     digests = {
         subprocess.run(

@@ -201,7 +201,7 @@ class DockerRuntime:
     async def close(self) -> None:
         """Stop watching; containers run on."""
         await self._watch.close()
-        await self._removals.close()
+        await self._removals.close(self._settings.removals_at_stop_s)
         tasks = [*self._chores, *(each.check for each in self._containers.values() if each.check is not None)]
         for task in tasks:
             task.cancel()

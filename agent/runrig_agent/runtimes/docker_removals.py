@@ -14,6 +14,7 @@ from runrig_agent.runtimes.docker_streams import EngineAnswer
 log = structlog.get_logger()
 
 RETRY_S = (1.0, 60.0)
+POLL_S = 0.05
 
 
 class Removals:
@@ -41,14 +42,21 @@ class Removals:
         """Keep a container after all."""
         self._due.pop(name, None)
 
-    async def close(self) -> None:
-        """Stop; what is left is found by the next agent."""
+    async def close(self, patience_s: float = 0.0) -> None:
+        """Stop when all is removed or after `patience_s`; what is left is found by the next agent."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(patience_s):
+                await self._all_removed()
         tasks = [*self._removing, *([self._worker] if self._worker is not None else [])]
         for task in tasks:
             task.cancel()
         for task in tasks:
             with contextlib.suppress(asyncio.CancelledError):
                 await task
+
+    async def _all_removed(self) -> None:
+        while self._due or self._removing:
+            await asyncio.wait(self._removing, timeout=POLL_S) if self._removing else await asyncio.sleep(POLL_S)
 
     async def _work(self) -> None:
         while True:

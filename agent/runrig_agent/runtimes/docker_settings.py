@@ -57,6 +57,8 @@ class DockerSettings:
     """How much of stdout and stderr is kept in each sandbox."""
     launches_at_once: int = field(default_factory=_launches_at_once)
     """Containers created and started at the same time: more than twice the cores gains nothing (measured)."""
+    removals_at_stop_s: float = 0.0
+    """How long the agent, when it stops, goes on removing containers that are due; the next one finds the rest."""
     calls_at_once: int = 16
     """Threads for calls of the engine. One that hangs keeps one of them until its timeout."""
     call_timeout_s: float = 120.0

@@ -86,6 +86,15 @@ class Client:
             yield from page["tasks"]
             after = page["next_after"]
 
+    def task(self, job_id: str, index: int) -> Json:
+        """Return one task of a job."""
+        params = {"limit": 1} | ({"after": index - 1} if index else {})
+        page = self._call("GET", f"/v1/jobs/{_quoted(job_id)}", params=params)
+        found: list[Json] = [task for task in page["tasks"] if task["index"] == index]
+        if not found:
+            raise Failure(f"there is no task {job_id}.{index}; `runrig batch show {job_id}` lists them", EXIT_NOT_FOUND)
+        return found[0]
+
     def kill(self, job_id: str) -> Json:
         """Stop a job."""
         return self._call("POST", f"/v1/jobs/{_quoted(job_id)}/kill")

@@ -9,10 +9,13 @@ from datetime import UTC, datetime
 import click
 
 from runrig.cli.failures import Failure
-from runrig.cli.output import Column, Form, hint, output_option, plain, print_json, print_list, print_one
+from runrig.cli.output import Column, Form, hint, output_option, print_json, print_list, print_one
 from runrig.cli.settings import batch_option
 from runrig.errors import EXIT_TASK_FAILED, EXIT_TIMEOUT, EXIT_USAGE
 from runrig_batch.cli.client import Client, Json
+from runrig_batch.cli.following import follow as follow_index
+from runrig_batch.cli.following import latest_attempt
+from runrig_batch.cli.output import print_pieces
 from runrig_batch.cli.waiting import has_ended, wait_for
 from runrig_batch.core.durations import parse_ms, text_of
 from runrig_batch.core.job import IndexState, JobState
@@ -146,26 +149,29 @@ def logs(task: str, *, follow: bool, attempt: int | None, stream: str, batch: st
         raise Failure(f"task: {task!r} is not allowed; allowed: JOB or JOB.INDEX", EXIT_USAGE)
     with Client(batch) as client:
         job_id = client.resolve(match[1])
+        index = int(match[2]) if match[2] is not None else _only_index(client, job_id)
+        if index is not None and follow and attempt is None:
+            first = latest_attempt(client.task(job_id, index))
+            print_pieces(follow_index(client, job_id, index, first, stream))
+            return
         params = {"stream": stream, "attempt": attempt or 0, "follow": str(follow).lower()}
-        if match[2] is not None or client.show(job_id)["size"] == 1:
-            _print_output(client, job_id, params | ({"index": match[2]} if match[2] else {}))
+        if index is not None:
+            print_pieces(client.output(job_id, **params, index=index))
             return
         if follow:
             raise Failure(f"{job_id} has many tasks; follow one: runrig batch logs -f {job_id}.0", EXIT_USAGE)
         for each in client.tasks(job_id):
             if each["started_at"] is not None:
                 hint(f"==> {job_id}.{each['index']}")
-                _print_output(client, job_id, params | {"index": each["index"]})
+                print_pieces(client.output(job_id, **params, index=each["index"]))
 
 
-def _print_output(client: Client, job_id: str, params: dict[str, object]) -> None:
-    for kind, data in client.output(job_id, **params):
-        if kind == "note":
-            hint(f"runrig: {plain(data.decode(errors='replace'))}")
-        else:
-            target = sys.stdout.buffer if kind == "stdout" else sys.stderr.buffer
-            target.write(data)
-            target.flush()
+def _only_index(client: Client, job_id: str) -> int | None:
+    """Return the index of a job that has but one."""
+    if client.show(job_id)["size"] > 1:
+        return None
+    [task] = client.tasks(job_id)
+    return int(task["index"])
 
 
 @click.command()

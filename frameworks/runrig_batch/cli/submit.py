@@ -13,7 +13,9 @@ from runrig.cli.output import Form, drop_output, hint, output_option, plain, pri
 from runrig.cli.settings import batch_option
 from runrig.errors import EXIT_TASK_FAILED, EXIT_USAGE, Unavailable
 from runrig_batch.cli.client import Client, Json
+from runrig_batch.cli.following import follow
 from runrig_batch.cli.options import command_of, description_of, job_options
+from runrig_batch.cli.output import print_pieces
 from runrig_batch.cli.waiting import wait_for
 from runrig_batch.core.job_file import decode
 
@@ -42,7 +44,7 @@ def run(command: tuple[str, ...], batch: str, **options: Any) -> None:
     with Client(batch) as client:
         job_id = client.submit(description)["id"]
         try:
-            _copy_output(client, job_id)
+            print_pieces(follow(client, job_id, index=0, attempt=1, stream="both"))
             job = wait_for(client, [job_id], timeout_s=None, is_showing=False)[0]
         except (KeyboardInterrupt, BrokenPipeError) as error:
             client.kill(job_id)
@@ -57,25 +59,28 @@ def run(command: tuple[str, ...], batch: str, **options: Any) -> None:
         raise click.exceptions.Exit(_exit_code(client, job))
 
 
-def _copy_output(client: Client, job_id: str) -> None:
-    for kind, data in client.output(job_id, follow="true"):
-        if kind == "note":
-            hint(f"runrig: {plain(data.decode(errors='replace'))}")
-        else:
-            target = sys.stdout.buffer if kind == "stdout" else sys.stderr.buffer
-            target.write(data)
-            target.flush()
-
-
 def _exit_code(client: Client, job: Json) -> int:
     if job["state"] == "succeeded":
         return 0
     [task] = client.tasks(job["id"])
     code = task["exit_code"]
     if task["reason"] != "EXITED" or not code:
-        why = ": ".join(filter(None, (task["reason"], task["message"]))) or job["state"]
-        hint(f"runrig: {job['id']} {job['state']}: {plain(why)}")
+        hint(f"runrig: {job['id']} {job['state']}: {_why(task)}")
     return (int(code) & 0xFF) or EXIT_TASK_FAILED if code else EXIT_TASK_FAILED
+
+
+def _tell_failure(client: Client, job: Json) -> None:
+    """Say why a job failed: a word on the first of its tasks that did."""
+    count = job["counts"]["failed"]
+    first = next(iter(client.tasks(job["id"], ["failed"])), None)
+    why = f"{count} of {job['size']} tasks failed; " if job["size"] > 1 and count else ""
+    if first is not None:
+        why += f"{job['id']}.{first['index']}: {_why(first)}" if job["size"] > 1 else _why(first)
+    hint(f"runrig: {job['id']} {job['state']}{f': {why}' if why else ''}")
+
+
+def _why(task: Json) -> str:
+    return plain(": ".join(filter(None, (task["reason"], task["message"]))) or task["state"])
 
 
 class _WithDashes(click.Command):
@@ -146,6 +151,8 @@ def submit(
             [job] = wait_for(client, [job["id"]], timeout_s=None, is_showing=progress or sys.stderr.isatty())
         if output is Form.JSON:
             print_json(job)
+        if job["state"] in ("failed", "killed"):
+            _tell_failure(client, job)
     if wait or progress:
         raise click.exceptions.Exit(0 if job["state"] == "succeeded" else EXIT_TASK_FAILED)
     hint(f"follow it with: runrig batch wait {job['id']}")

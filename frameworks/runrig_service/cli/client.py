@@ -78,7 +78,9 @@ def _error(status: int, body: dict[str, Any], path: str) -> Exception:
     if status == 404:
         return Missing("app", path, message)
     if status in (400, 413, 422):
-        return InvalidApp(_problems(body.get("details")) or {"/": (message,)})
+        details = body.get("details")
+        more = f": {details}" if isinstance(details, str) and details else ""
+        return InvalidApp(_problems(details) or {"/": (f"{message}{more}",)})
     if status == 504:
         return TimedOut(message)
     return Unavailable(message) if status >= 500 else Conflict(message)

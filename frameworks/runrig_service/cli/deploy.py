@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import IO, Any
 
 import click
@@ -50,7 +51,9 @@ def read_apps(content: bytes, name: str) -> list[App]:
     try:
         value: Any = json.loads(content)
     except (ValueError, RecursionError) as error:
-        raise InvalidInput(name, content[:40], f"JSON, but: {error}") from None
+        raise InvalidInput(name, content[:40].decode(errors="replace"), f"JSON, but: {error}") from None
+    if (endless := _endless(value)) is not None:
+        raise InvalidInput(name + endless[0], endless[1], "a number that JSON can say")
     apps = value if isinstance(value, list) else [value]
     for app in apps:
         if not isinstance(app, dict) or not isinstance(app.get("id"), str) or not app["id"]:
@@ -58,3 +61,12 @@ def read_apps(content: bytes, name: str) -> list[App]:
     if not apps:
         raise InvalidInput(name, apps, "one app at least")
     return apps
+
+
+def _endless(value: Any, path: str = "") -> tuple[str, float] | None:
+    """Return the first number, with its path, that Python reads but JSON has not: NaN, or beyond all bounds."""
+    if isinstance(value, float):
+        return None if math.isfinite(value) else (path, value)
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    found = (_endless(each, f"{path}({key})" if isinstance(key, int) else f"{path}/{key}") for key, each in items)
+    return next(filter(None, found), None)

@@ -121,15 +121,20 @@ class Master:
     def next_deadline(self) -> float | None:
         """Return when a `Tick` is due even if nothing happens."""
         cluster = self.cluster
+        offer = next(iter(cluster.offers.values()), None)
         dues = [
-            next((offer.expires_at for offer in cluster.offers.values()), None),
+            offer.expires_at if offer is not None else None,
             cluster.filters.next_expiry(),
-            self._silence.next_deadline(),
             maintenance.next_deadline(cluster),
             waiting.next_deadline(cluster),
-            *(framework.failover_deadline for framework in cluster.absent.values()),
         ]
-        return min((due for due in dues if due is not None), default=None)
+        if cluster.silent:
+            dues.append(self._silence.next_deadline())
+        if cluster.dirty & cluster.pools.offerable:
+            dues.append(cluster.backlog.looked_after_at)
+        if cluster.absent:
+            dues += [framework.failover_deadline for framework in cluster.absent.values()]
+        return min([due for due in dues if due is not None], default=None)
 
     # Recovery
 
@@ -337,10 +342,11 @@ class Master:
 
     def _offer_free(self, now: float) -> None:
         self._tell_inverse_offers()
-        for _ in range(PASSES_PER_TURN):
-            self._tell_offers(allocate(self.cluster, now))
+        self._tell_offers(allocate(self.cluster, now))
+        for _ in range(PASSES_PER_TURN - 1):
             if not waiting.look_after(self.cluster, now) and not self.cluster.dirty:
                 break
+            self._tell_offers(allocate(self.cluster, now))
         self._tell_inverse_offers()
 
     def _tell_offers(self, made: list[OutstandingOffer]) -> None:

@@ -51,6 +51,9 @@ class ForwardedTask:
         self.terms = terms_from_wire(body.terms) if body.HasField("terms") else NO_TERMS
         self.volume_ids = tuple(item.volume_id for item in body.volumes if item.volume_id)
 
+    def __repr__(self) -> str:
+        return f"ForwardedTask({self.task_id!r}, {self.resources!r}, labels={self.labels!r})"
+
 
 def terms_from_wire(message: tasks_pb2.TaskTerms) -> Terms:
     """Read a task's terms, unchecked."""

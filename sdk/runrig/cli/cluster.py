@@ -39,6 +39,13 @@ class Part:
     """http://host:port"""
     ready: str = ""
     """The URL that answers once it is ready; empty: nothing to wait for."""
+    process: tuple[str, ...] = ()
+    """The command line of the process that counts, where `command` reaches into a container; empty: `command`."""
+
+    @property
+    def runs_as(self) -> tuple[str, ...]:
+        """The command line by which its process is known; this machine sees into its containers."""
+        return self.process or self.command
 
     def as_json(self, pid: int | None) -> dict[str, Any]:
         """Return its entry in cluster.json; `pid` is None while it is dead."""
@@ -51,6 +58,7 @@ class Part:
             "grpc": self.grpc or None,
             "http": self.http or None,
             "ready": self.ready or None,
+            "process": list(self.process) or None,
         }
 
     @classmethod
@@ -66,6 +74,7 @@ class Part:
             entry["grpc"] or "",
             entry["http"] or "",
             entry.get("ready") or "",
+            tuple(map(str, entry.get("process") or ())),
         )
         return part, None if entry["pid"] is None else int(entry["pid"])
 
@@ -124,7 +133,7 @@ class ClusterFile:
 
     def survivors(self) -> dict[str, int]:
         """Return the parts that still run, with their pids."""
-        return {part.name: pid for part, pid in self.read() if pid is not None and runs(pid, part.command)}
+        return {part.name: pid for part, pid in self.read() if pid is not None and runs(pid, part.runs_as)}
 
 
 def address_of(parts: Sequence[Part], kind: str) -> str:

@@ -7,7 +7,7 @@ import os
 import shlex
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -130,20 +130,16 @@ def run_parts(
     file: ClusterFile,
     settings: SupervisorSettings,
     ending: Ending,
-    hostnames: set[str] | None = None,
-    also_start: Callable[[], None] | None = None,
 ) -> None:
-    """Run parts in the foreground; `also_start` is called when they are ready, `hostnames` are waited for."""
+    """Run parts in the foreground; an agent's hostname is the name of its part."""
     from runrig.cli.foreground import Acts, Foreground
     from runrig.cli.tasks_end import end_tasks, settled
 
     master = address_of(parts, "master")
-    waited = hostnames or {part.name for part in parts if part.kind == "agent"}
+    hostnames = {part.name for part in parts if part.kind == "agent"}
 
     async def settle() -> None:
-        if also_start is not None:
-            await asyncio.to_thread(also_start)
-        await settled(master, waited, sum(part.kind in ("service", "batch") for part in parts), hint)
+        await settled(master, hostnames, sum(part.kind in ("service", "batch") for part in parts), hint)
 
     async def end() -> None:
         await end_tasks(master, teardown=ending.is_temporary, tell=hint)

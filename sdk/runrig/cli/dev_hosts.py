@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
 
 from runrig._hosts import Host, Hosts, HostSettings, sweep
-from runrig.cli.cluster import ClusterFile
+from runrig.cli.cluster import ClusterFile, Part
 from runrig.cli.dev import Ending, run_parts
 from runrig.cli.output import hint
-from runrig.cli.plan import AGENT_GRPC, AGENT_HTTP, Choices, Machine, Ports, claims, plan, share
+from runrig.cli.plan import AGENT_GRPC, AGENT_HTTP, ENV, Choices, Machine, Ports, claims, plan, runrig, share
 from runrig.cli.ports import check_free
 from runrig.cli.supervisor import SupervisorSettings
 from runrig.errors import Conflict, InvalidInput
@@ -23,7 +22,8 @@ def run_on_hosts(count: int, choices: Choices, settings: SupervisorSettings, end
     if choices.agents:
         raise InvalidInput("--agents", choices.agents, "0 with --hosts, or left out: each host has one agent")
     file = ClusterFile(choices.data_dir)
-    survivors = file.survivors()
+    kinds = {part.name: part.kind for part, _ in file.read()}
+    survivors = {name: pid for name, pid in file.survivors().items() if kinds[name] != "agent"}
     if survivors:
         pids = " ".join(map(str, survivors.values()))
         raise Conflict(
@@ -37,23 +37,23 @@ def run_on_hosts(count: int, choices: Choices, settings: SupervisorSettings, end
         machine = Machine.this(choices.data_dir)
         parts = plan(choices, ports, machine)
         check_free(claims(parts))
-        master = parts[0].grpc
-
-        def start_agents() -> None:
-            for number, host in enumerate(hosts):
-                host.start_agent(_command(host, master, machine, number, len(hosts), choices))
-                hint(f"{host.name}: agent at {host.address}:{AGENT_GRPC}, engine at {host.engine}")
-
-        names = {host.name for host in hosts}
+        master = parts[0]
+        agents = [_agent(host, master.grpc, machine, number, len(hosts), choices) for number, host in enumerate(hosts)]
+        for host in hosts:
+            hint(f"{host.name}: its engine is at {host.engine}")
         ending = dataclasses.replace(ending, keep_tasks=False)  # they run inside the hosts, and end with them
-        run_parts(parts, {}, file, settings, ending, hostnames=names, also_start=start_agents)
+        run_parts([master, *agents, *parts[1:]], {}, file, settings, ending)
 
 
-def _command(host: Host, master: str, machine: Machine, number: int, hosts: int, choices: Choices) -> tuple[str, ...]:
+def _agent(host: Host, master: str, machine: Machine, number: int, hosts: int, choices: Choices) -> Part:
+    grpc, http = f"{host.address}:{AGENT_GRPC}", f"{host.address}:{AGENT_HTTP}"
     resources = share(machine, hosts, number, 31_000, choices.resources)
-    return (
-        *(sys.executable, "-m", "runrig", "agent", "--master", master, "--work-dir", WORK_DIR),
-        *("--listen", f"{host.address}:{AGENT_GRPC}", "--http", f"{host.address}:{AGENT_HTTP}"),
+    process = runrig(
+        *("agent", "--master", master, "--work-dir", WORK_DIR, "--listen", grpc, "--http", http),
         *("--hostname", host.name, "--resources", str(resources), "--docker-host", ENGINE),
         *("--runtime", choices.runtime, "--allow-remote"),
     )
+    env = [word for name, value in ENV for word in ("--env", f"{name}={value}")]
+    engine = ("--host", host.outer) if host.outer else ()
+    command = ("docker", *engine, "exec", *env, host.container, *process)
+    return Part(host.name, "agent", command, (), grpc, f"http://{http}", f"http://{http}/readyz", process)

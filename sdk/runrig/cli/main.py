@@ -103,6 +103,7 @@ class Trunk(click.Group):
         """Find the command, and check what the configuration says for it."""
         name, command, rest = super().resolve_command(ctx, args)
         if command is not None and name is not None and isinstance(ctx.default_map, Defaults):
+            ctx.default_map.check_tables(lambda: self.list_commands(ctx))
             ctx.default_map.get(name).check(command)
         return name, command, rest
 

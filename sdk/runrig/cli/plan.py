@@ -176,6 +176,7 @@ def _agent(choices: Choices, ports: Ports, machine: Machine, master: str, number
             choices.runtime,
         ),
         *(("--docker-host", choices.docker_host) if choices.docker_host else ()),
+        "--remove-ended",
     )
     return Part(name, "agent", command, ENV, grpc, f"http://{http}", f"http://{http}/readyz")
 

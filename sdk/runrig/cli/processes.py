@@ -36,6 +36,11 @@ class Child:
         self.pid = process.pid
         self._process = process
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether it is over."""
+        return self._process.returncode is not None
+
     @classmethod
     async def start(cls, command: Sequence[str], env: Mapping[str, str], log: Path) -> Child:
         """Start `command` with `env` over this process's own; all it writes is appended to `log`."""
@@ -67,18 +72,25 @@ class Found:
     def __init__(self, pid: int, command: Sequence[str]) -> None:
         self.pid = pid
         self._command = command
+        self._is_beyond_reach = False
 
     async def ended(self) -> str:
         """Wait for its end; how it ended is its parent's to know."""
-        while runs(self.pid, self._command):  # noqa: ASYNC110  (nobody tells of the end of what is no child)
+        while runs(self.pid, self._command):  # nobody tells of the end of what is no child
+            if self._is_beyond_reach:
+                return "left running: it belongs to another user"
             await asyncio.sleep(POLL_S)
         return "ended"
 
     def send(self, number: signal.Signals) -> None:
         """Send it a signal, unless it has ended."""
         if runs(self.pid, self._command):
-            with contextlib.suppress(ProcessLookupError):
+            try:
                 os.kill(self.pid, number)
+            except ProcessLookupError:
+                pass
+            except PermissionError:  # root's, in a container: it ends with that
+                self._is_beyond_reach = True
 
 
 def runs(pid: int, command: Sequence[str]) -> bool:

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import os
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -114,6 +114,13 @@ class Defaults(dict[str, Any]):
             if name not in known:
                 allowed = ", ".join(sorted(each.replace("_", "-") for each in known))
                 raise InvalidInput(f"[{self._where}] of the configuration", name.replace("_", "-"), allowed)
+
+    def check_tables(self, commands: Callable[[], Sequence[str]]) -> None:
+        """Raise InvalidInput for a table that is named after no command, and so would say nothing."""
+        known = (CLIENT, *commands()) if self._tables else ()
+        for name in self._tables:
+            if name not in known:
+                raise InvalidInput("table of the configuration", name, ", ".join(known))
 
 
 def load(path: Path | None) -> Defaults:

@@ -44,7 +44,7 @@ class _Kept:
     part: Part
     process: Running | None = None
     keeper: asyncio.Task[None] | None = None
-    launch: asyncio.Task[Child] | None = None
+    launch: asyncio.Task[Running] | None = None
     deaths: int = 0
     was_ready: bool = False
     last_end: str = ""
@@ -80,7 +80,7 @@ class Supervisor:
     def adopt(self, name: str, pid: int) -> None:
         """Take over a process that runs already, when the part is started."""
         kept = self._kept[name]
-        kept.process = Found(pid, kept.part.command)
+        kept.process = Found(pid, kept.part.runs_as)
 
     async def start(self, names: Sequence[str]) -> None:
         """Start parts, all at once, and return when they are ready; raise Unavailable or TimedOut."""
@@ -162,11 +162,21 @@ class Supervisor:
         return found
 
     def _found(self, part: Part) -> Running | None:
-        pid = find(part.command)
-        return None if pid is None else Found(pid, part.command)
+        pid = find(part.runs_as)
+        return None if pid is None else Found(pid, part.runs_as)
 
-    async def _launch(self, part: Part) -> Child:
-        return await Child.start(part.command, dict(part.env), self._log(part.name))
+    async def _launch(self, part: Part) -> Running:
+        child = await Child.start(part.command, dict(part.env), self._log(part.name))
+        return await self._within(part, child) if part.process else child
+
+    async def _within(self, part: Part, child: Child) -> Running:
+        """Return the process that `child` starts in a container; `child` when there is none in time."""
+        began = time.monotonic()
+        while not child.has_ended and time.monotonic() - began < self._settings.ready_s:
+            if (found := self._found(part)) is not None:
+                return found
+            await asyncio.sleep(POLL_S)
+        return child
 
     async def _wait_ready(self, kept: _Kept) -> None:
         """Wait until a part answers; raise when it cannot be, with the end of its log."""

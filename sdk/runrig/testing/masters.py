@@ -215,14 +215,15 @@ class SimulatedMaster:
     def _turn(self) -> None:
         events, self._events = self._events, []
         commands: list[Command] = []
+        core, now, watchers = self.core, self.now, self.watchers
         for event in (*events, Tick()):
-            for watcher in self.watchers:
+            for watcher in watchers:
                 watcher.told(self, event)
-            done = self.core.handle(event, self.now)
+            done = core.handle(event, now)
             commands.extend(done)
-            for watcher in self.watchers:
+            for watcher in watchers:
                 watcher.did(self, done)
-        for watcher in self.watchers:
+        for watcher in watchers:
             watcher.turned(self)
         self._make_durable(commands)
 

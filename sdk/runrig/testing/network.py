@@ -182,8 +182,8 @@ class Network:
         self.cuts: set[tuple[str, str]] = set()
         self._count = 0
         self._chance = world.chance("network")
-        self._past: dict[str, list[tuple[int, tuple[Any, ...]]]] = {}
-        """By client: envelopes of masters that have arrived, with their epochs."""
+        self._past: dict[str, dict[int, list[tuple[Any, ...]]]] = {}
+        """By client and epoch: the first envelopes of masters that have arrived."""
 
     # Faults
 
@@ -309,17 +309,19 @@ class Network:
 
     def _speak_of_old(self, stream: Stream) -> None:
         """Send what a master of an earlier epoch has said, in its name: nobody may heed it."""
-        epochs = [past for past in self._past.get(stream.client.name, ()) if past[0] < stream.server.epoch]
-        if epochs:
-            epoch, items = self._chance.choice(epochs)
+        past = self._past.get(stream.client.name, {})
+        old = [(epoch, items) for epoch, all_said in past.items() if epoch < stream.server.epoch for items in all_said]
+        if old:
+            epoch, items = self._chance.choice(old)
             self._transmit(stream, stream.down, items, epoch)
 
     def _remember(self, stream: Stream, epoch: int, items: tuple[Any, ...]) -> None:
         """Keep some of what each epoch has said, of news only offers: what is said of tasks may be judged elsewhere."""
-        said = tuple(item for item in items if stream.kind is Kind.AGENT or isinstance(item, OffersMade))
-        past = self._past.setdefault(stream.client.name, [])
-        if said and sum(old == epoch for old, _ in past) < 5:
-            past.append((epoch, said))
+        past = self._past.setdefault(stream.client.name, {}).setdefault(epoch, [])
+        if len(past) < 5:
+            said = tuple(item for item in items if stream.kind is Kind.AGENT or isinstance(item, OffersMade))
+            if said:
+                past.append(said)
 
     def _transmit(self, stream: Stream, way: Way, items: tuple[Any, ...] | _End, epoch: int | None = None) -> None:
         weather = self.weather

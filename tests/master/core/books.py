@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from functools import lru_cache
 
 from runrig.offers import InverseOfferReason
 from runrig.resources import Resources
@@ -17,10 +18,16 @@ Amounts = Counter[str]
 
 def amounts(resources: Resources | Holding) -> Amounts:
     """Count each dimension; each port is one of its own."""
-    counted = Counter({name: getattr(resources, name) for name in DIMENSIONS})
     if isinstance(resources, Resources):
-        counted.update({f"port {port}": 1 for begin, end in resources.ports for port in range(begin, end + 1)})
-        counted.update(dict(resources.custom))
+        return _counted(resources).copy()
+    return Counter({name: amount for name in DIMENSIONS if (amount := getattr(resources, name))})
+
+
+@lru_cache(maxsize=1024)
+def _counted(resources: Resources) -> Amounts:
+    counted = Counter({name: getattr(resources, name) for name in DIMENSIONS})
+    counted.update({f"port {port}": 1 for begin, end in resources.ports for port in range(begin, end + 1)})
+    counted.update(dict(resources.custom))
     return Counter({name: amount for name, amount in counted.items() if amount})
 
 

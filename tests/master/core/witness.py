@@ -136,6 +136,8 @@ class Witness:
         self._is_all_or_nothing = False
         """Whether the Accept was atomic: one that comes to nothing refuses nothing."""
         self._launched_now: list[tuple[FrameworkId, AgentId, str, Resources]] = []
+        self._has_somebody_left = False
+        """Whether offers may stand of whom is no longer there."""
 
     def master_died(self, epoch: int) -> None:
         """Forget what only the master's memory held."""
@@ -156,6 +158,7 @@ class Witness:
                 self._changed(stream, report.agent)
             case AgentStreamClosed(stream):
                 self._agents.pop(stream, None)
+                self._has_somebody_left = True
             case SchedulerCalled(stream, call) if stream in self._schedulers:
                 self._called(self._schedulers[stream], call, now)
             case SchedulerStreamClosed(stream):
@@ -226,6 +229,7 @@ class Witness:
 
     def _scheduler_left(self, stream: StreamId) -> None:
         scheduler = self._schedulers.pop(stream, None)
+        self._has_somebody_left = True
         if scheduler is not None:
             mine = scheduler.info.framework_id
             self.offers = {key: value for key, value in self.offers.items() if value[0] != mine}
@@ -239,7 +243,7 @@ class Witness:
 
     def takers(self, agent: AgentId, reservation: Reservation | None, free: Resources, now: float) -> list[FilterKey]:
         """Return who could be offered `free` of a pool: may see it, has not refused it, nor suppressed the role."""
-        if agent in self._deactivated | self._drained or agent not in {info.agent_id for info in self._agents.values()}:
+        if agent in self._deactivated | self._drained or not self._is_there(agent):
             return []
         keys = [
             (scheduler.info.framework_id, role, agent, reservation.reservation_id if reservation is not None else "")
@@ -250,6 +254,9 @@ class Witness:
             and self._would_take(scheduler, role, agent, free)
         ]
         return [key for key in keys if not self._is_hidden(key, free, now)]
+
+    def _is_there(self, agent: AgentId) -> bool:
+        return any(info.agent_id == agent for info in self._agents.values())
 
     def _would_take(self, scheduler: _Scheduler, role: Role, agent: AgentId, free: Resources) -> bool:
         """Say whether a role is surely in want of what is free; of demand only what is simple is sure."""
@@ -408,7 +415,7 @@ class Witness:
         self._known_offers.add(offer.offer_id)
         assert offer.role in scheduler.info.roles
         assert offer.role not in scheduler.suppressed, f"{offer.role} is suppressed"
-        assert offer.agent_id in {info.agent_id for info in self._agents.values()}, f"{offer.agent_id} is not there"
+        assert self._is_there(offer.agent_id), f"{offer.agent_id} is not there"
         record = _record(offer.agent_id, disk)
         assert not record.is_deactivated, f"{offer.agent_id} is deactivated"
         assert record.drain is None, f"{offer.agent_id} is drained"
@@ -523,6 +530,11 @@ class Witness:
         self._launched_now.clear()
         self._is_all_or_nothing = False
         self._settle_question()
+        if self._has_somebody_left:
+            self._has_somebody_left = False
+            self._check_offers()
+
+    def _check_offers(self) -> None:
         present = {info.agent_id for info in self._agents.values()} - self._deactivated - self._drained
         owners = {scheduler.info.framework_id for scheduler in self._schedulers.values()}
         for owner, offer in self.offers.values():
@@ -532,6 +544,7 @@ class Witness:
     def _settle_question(self) -> None:
         match self._asked:
             case DeactivationAsked() if self._error is None:
+                self._has_somebody_left = True
                 change = self._deactivated.add if self._asked.is_deactivated else self._deactivated.discard
                 change(self._asked.agent_id)
                 if not self._asked.is_deactivated:
