@@ -30,8 +30,17 @@ class Shelf:
 
     shape: Shape
     role: Role | None
+    fit: object
+    """What it shares with other shapes: a place that fails one fails all."""
     demand: Demand
     wants: OrderedDict[TaskId, tuple[int, Want]] = field(default_factory=OrderedDict)
+
+    def stated(self) -> Demand:
+        """Return the demand for all of them."""
+        count = min(len(self.wants), MAX_COUNT)
+        if self.demand.count != count:
+            self.demand = replace(self.demand, count=count)
+        return self.demand
 
     @property
     def urgency(self) -> tuple[int, int]:
@@ -43,8 +52,6 @@ class Waiting(Mapping[TaskId, Want]):
     """All wants without a place."""
 
     def __init__(self, wants: Iterable[Want] = ()) -> None:
-        self.touched: set[Role | None] = set()
-        """Roles in which something came or went since `demands` was last said; None: in whichever there are."""
         self.roles: Counter[Role | None] = Counter()
         """How many wait in each role."""
         self.constrained: Counter[str] = Counter()
@@ -53,6 +60,7 @@ class Waiting(Mapping[TaskId, Want]):
         self._shelves: dict[Shape, Shelf] = {}
         self._gangs: dict[str, dict[Shape, Shelf]] = {}
         self._last_number = 0
+        self._touched: set[Role | None] = set()
         for want in wants:
             self.add(want)
 
@@ -93,7 +101,7 @@ class Waiting(Mapping[TaskId, Want]):
         shape = shape_of(want)
         shelf = self._shelves.get(shape)
         if shelf is None:
-            shelf = self._shelves[shape] = Shelf(shape, want.role, demand_of(want))
+            shelf = self._shelves[shape] = Shelf(shape, want.role, fit_of(want), demand_of(want))
             if shelf.demand.gang_id:
                 self._gangs.setdefault(shelf.demand.gang_id, {})[shape] = shelf
         self._last_number += 1
@@ -113,6 +121,11 @@ class Waiting(Mapping[TaskId, Want]):
         self._count(want, -1)
         return want
 
+    def take_touched(self) -> set[Role | None]:
+        """Return, once, the roles in which something came or went; None: in whichever there are."""
+        touched, self._touched = self._touched, set()
+        return touched
+
     def demands(self, role: Role, most: int) -> tuple[Demand, ...]:
         """Return what is wanted in a role; of more than `most` shapes the most urgent, and no gang in part."""
         shelves = [shelf for shelf in self._shelves.values() if shelf.role in (None, role)]
@@ -120,7 +133,7 @@ class Waiting(Mapping[TaskId, Want]):
             shelves.sort(key=_urgency)
             cut = {shelf.demand.gang_id for shelf in shelves[most:]} - {""}
             shelves = [shelf for shelf in shelves[:most] if shelf.demand.gang_id not in cut]
-        return tuple(replace(shelf.demand, count=min(len(shelf.wants), MAX_COUNT)) for shelf in shelves)
+        return tuple(shelf.stated() for shelf in shelves)
 
     def _clear(self, shelf: Shelf) -> None:
         del self._shelves[shelf.shape]
@@ -131,7 +144,7 @@ class Waiting(Mapping[TaskId, Want]):
                 del self._gangs[gang_id]
 
     def _count(self, want: Want, by: int) -> None:
-        self.touched.add(want.role)
+        self._touched.add(want.role)
         self.roles[want.role] += by
         if not self.roles[want.role]:
             del self.roles[want.role]
@@ -153,6 +166,13 @@ def shape_of(want: Want) -> Shape:
         *(want.role, spec.resources, fixed, len(want.ports) - len(fixed), want.constraints, want.placement),
         *(terms_of(want), spec.runtime_kind, spec.volume_ids),
     )
+
+
+def fit_of(want: Want) -> object:
+    """Return what two wants share if a place that has not enough for one has not for the other."""
+    spec, fixed = want.spec, fixed_ports(want)
+    ports = fixed, len(want.ports) - len(fixed)
+    return want.role, spec.resources, ports, want.constraints, spec.runtime_kind, spec.terms, spec.volume_ids
 
 
 def fixed_ports(want: Want) -> tuple[int, ...]:

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from runrig._binding import bound, pick_ports
-from runrig._waiting import Shelf, Waiting, fixed_ports
+from runrig._waiting import Shelf, Waiting, fit_of
 from runrig.constraints import Constraint, Operator, unmet
 from runrig.demand import Placement
 from runrig.ids import OfferId, TaskId
@@ -141,13 +141,12 @@ def match_waiting(waiting: Waiting, offers: Sequence[Offer], placed: Placed, mos
 class _Head:
     """The want of a shelf whose turn is next."""
 
-    __slots__ = ("_rest", "fit", "number", "shelf", "want")
+    __slots__ = ("_rest", "number", "shelf", "want")
 
     def __init__(self, shelf: Shelf) -> None:
         self.shelf = shelf
         self._rest: Iterator[tuple[int, Want]] = iter(shelf.wants.values())
         self.number, self.want = next(self._rest)
-        self.fit = _fit_of(self.want)
 
     def step(self) -> bool:
         """Go on to the next want; False if there is none."""
@@ -157,10 +156,10 @@ class _Head:
         self.number, self.want = following
         return True
 
-    def __lt__(self, other: _Head) -> bool:
-        """Say whether its want comes first."""
-        mine, theirs = self.shelf.demand.priority, other.shelf.demand.priority
-        return (-mine, self.number) < (-theirs, other.number)
+    @property
+    def turn(self) -> tuple[int, int, _Head]:
+        """Return what is smaller the earlier its want is looked at: never equal, as no number is given twice."""
+        return -self.shelf.demand.priority, self.number, self
 
     def rest(self) -> list[TaskId]:
         """Return the ids of its want and those behind it."""
@@ -189,12 +188,12 @@ class _Search:
 
     def run(self, waiting: Waiting, most: int | None) -> None:
         """Place what can be placed."""
-        heads = [_Head(shelf) for shelf in waiting.shelves]
+        heads = [_Head(shelf).turn for shelf in waiting.shelves]
         heapq.heapify(heads)
         looks = 0
         gangs = set[str]()
         while heads and (most is None or looks < most):
-            head = heapq.heappop(heads)
+            _, _, head = heapq.heappop(heads)
             gang_id = head.shelf.demand.gang_id
             if gang_id:
                 if gang_id not in gangs:
@@ -211,10 +210,10 @@ class _Search:
             for head in heads:
                 yield head.rest()
 
-    def _place(self, head: _Head, heads: list[_Head]) -> bool:
+    def _place(self, head: _Head, heads: list[tuple[int, int, _Head]]) -> bool:
         """Place a want if it fits, else give its shelf up; say whether there was a room to look at."""
         want = head.want
-        candidates = self._candidates(self._possible, head.fit, want, self._free)
+        candidates = self._candidates(self._possible, head.shelf.fit, want, self._free)
         has_candidates = bool(candidates)
         place = self._best(want, candidates)
         if place is None:
@@ -225,9 +224,9 @@ class _Search:
             return has_candidates
         self._take(want, *place)
         if head.step():
-            heapq.heappush(heads, head)
+            heapq.heappush(heads, head.turn)
         for other in self._waiting_for_group.pop(want.group, ()):
-            heapq.heappush(heads, other)
+            heapq.heappush(heads, other.turn)
         return True
 
     def _candidates(self, possible: dict[object, list[Room]], fit: object, want: Want, rooms: list[Room]) -> list[Room]:
@@ -314,7 +313,7 @@ class _Search:
         mark = len(self.result.matches)
         possible: dict[object, list[Room]] = {}
         for want in wants:
-            place = self._best(want, self._candidates(possible, _fit_of(want), want, rooms))
+            place = self._best(want, self._candidates(possible, fit_of(want), want, rooms))
             if place is None:
                 break
             self._take(want, *place)
@@ -331,13 +330,6 @@ class _Search:
     def _refuse(self, rooms: list[Room], reason: str) -> None:
         for room in rooms:
             self.result.reasons[room.offer.offer_id] = reason
-
-
-def _fit_of(want: Want) -> object:
-    """Return what two wants share if a room that failed one fails the other."""
-    spec, fixed = want.spec, fixed_ports(want)
-    ports = fixed, len(want.ports) - len(fixed)
-    return want.role, spec.resources, ports, want.constraints, spec.runtime_kind, spec.terms, spec.volume_ids
 
 
 def _is_unreserved(room: Room) -> bool:

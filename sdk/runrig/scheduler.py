@@ -102,6 +102,11 @@ class SchedulerSettings:
     gather_s: float = 5.0
     """How often all is asked for anew while a gang waits that was offered too little: a master that heeds no demand
     offers what has become free, and a gang needs several at once."""
+    many_demands: int = 500
+    """A role with more shapes than this is not stated in each turn in which one has changed, but now and then: what is
+    launched the master counts by itself."""
+    demand_pause_s: float = 0.0001
+    """Such a role is stated again after so long for each shape: 8,000 take the two sides 0.2 s to say and to read."""
     demands_per_role: int = 9_000
     """Shapes of wants that are stated as demand in each role, the most urgent: the master takes 10,000 by default."""
 
@@ -147,6 +152,10 @@ class Scheduler:
         self._turn = Turn()
         self._impossible: list[TaskView] = []
         """Wants that can never be launched: told at the end of the turn, as a logic is not called within itself."""
+        self._unstated: set[Role] = set()
+        """Roles in which other is wanted than was said last."""
+        self._state_at: dict[Role, float] = {}
+        """When a role with many demands may be stated again."""
         self._suppressed: set[Role] = set()
         self._must_revive = False
         self._has_declined = False
@@ -179,7 +188,10 @@ class Scheduler:
         return min((due for due in dues if due is not None), default=None)
 
     def _connected_dues(self) -> tuple[float | None, ...]:
-        return (self._reconcile_at, self._retry_kills_at, self._gather_at) if self.is_connected else ()
+        if not self.is_connected:
+            return ()
+        stating = (self._state_at.get(role) for role in self._unstated)
+        return (self._reconcile_at, self._retry_kills_at, self._gather_at, *stating)
 
     def view(self, task_id: TaskId) -> TaskView | None:
         """Return what is known of a task that is wanted or launched."""
@@ -253,7 +265,8 @@ class Scheduler:
         self._must_revive = False
         self._has_declined = False
         self._gather_at = None
-        self.waiting.touched.update(self.session.framework.roles)
+        self._unstated.update(self.session.framework.roles)
+        self._state_at.clear()
         self._suppressed = {role for role in self.session.framework.roles if role in self.session.suppressed}
         self._reconcile(now)
         self._turn.calls.append(Reconcile())
@@ -365,7 +378,7 @@ class Scheduler:
         if self.is_connected:
             self._match(now)
             self._steer_offers()
-            self._state_demand()
+            self._state_demand(now)
         return [*commands, *self._turn.close(self.session)]
 
     def _do_what_is_due(self, now: float) -> None:
@@ -441,16 +454,21 @@ class Scheduler:
         self._suppressed = idle
         self.session.suppressed = set(idle)
 
-    def _state_demand(self) -> None:
+    def _state_demand(self, now: float) -> None:
         """Say what is wanted next in each role in which that has changed, after all that this turn accepted.
 
         What is wanted in no particular role is wanted in all: the first offer has it, and it is stated anew.
         """
-        touched = self.waiting.touched
-        for role in self.session.framework.roles:
-            if touched and not touched.isdisjoint((role, None)):
-                self._turn.calls.append(UpdateDemand(role, self.waiting.demands(role, self._settings.demands_per_role)))
-        touched.clear()
+        settings, roles = self._settings, self.session.framework.roles
+        touched = self.waiting.take_touched()
+        self._unstated.update(roles if None in touched else [role for role in roles if role in touched])
+        for role in [role for role in roles if role in self._unstated and self._state_at.get(role, now) <= now]:
+            demands = self.waiting.demands(role, settings.demands_per_role)
+            self._turn.calls.append(UpdateDemand(role, demands))
+            self._unstated.discard(role)
+            self._state_at.pop(role, None)
+            if len(demands) > settings.many_demands:
+                self._state_at[role] = now + len(demands) * settings.demand_pause_s
 
 
 def _bad_task(want: Want) -> str | None:

@@ -126,13 +126,22 @@ def test_an_id_means_what_has_it_and_of_a_job_or_an_app_what_waits(
 
 
 def test_what_may_be_several_things_is_asked_again_with_its_kind(known: FakeMaster, runrig: Runrig) -> None:
+    known.roles.append(pb.Role(role="agent-1"))
+
+    result = runrig("explain", "agent-1")
+
+    assert result.exit_code == 2
+    assert "`runrig explain agent id-1`, `runrig explain role agent-1`" in result.stderr
+    assert runrig("explain", "role", "agent-1").exit_code == 0
+
+
+def test_a_framework_wins_over_the_role_that_is_named_like_it(known: FakeMaster, runrig: Runrig) -> None:
     known.roles.append(pb.Role(role="batch"))
 
     result = runrig("explain", "batch")
 
-    assert result.exit_code == 2
-    assert "`runrig explain framework f-1`, `runrig explain role batch`" in result.stderr
-    assert runrig("explain", "role", "batch").exit_code == 0
+    assert known.told == [request(pb.SUBJECT_KIND_FRAMEWORK, "f-1")]
+    assert "runrig explain role batch" in result.stderr
 
 
 def test_what_nobody_knows_ends_with_3(known: FakeMaster, runrig: Runrig) -> None:
@@ -211,6 +220,15 @@ def test_a_job_of_which_nothing_waits_is_said_to_be_so(known: FakeMaster, rest: 
     assert job.stdout.startswith("nothing of job render-17 waits for an offer\n")
     assert json.loads(app.stdout)["summary"] == "the framework of app /shop/web has not reached a master yet"
     assert known.told == []
+
+
+def test_what_the_master_has_not_been_told_yet_is_said_to_be_so(known: FakeMaster, runrig: Runrig) -> None:
+    known.refusal = (grpc.StatusCode.NOT_FOUND, "there is no demand 'render-17'")
+
+    result = runrig("explain", "render-17")
+
+    assert result.exit_code == 0
+    assert result.stdout.startswith("12 of job render-17 wait in their framework, and no demand of it at the master")
 
 
 def test_a_framework_that_answers_something_else_is_named(

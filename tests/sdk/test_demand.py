@@ -158,6 +158,20 @@ def test_the_bound_is_a_setting() -> None:
     assert counts(connect(scheduler)) == [1, 1, 1]
 
 
+def test_a_role_with_many_shapes_is_stated_anew_only_after_a_pause_that_grows_with_them() -> None:
+    settings = SchedulerSettings(many_demands=3, demand_pause_s=0.1)
+    logic = Recorder(Run(tuple(want(f"t{number}", cpus=number) for number in range(1, 5))))
+    scheduler = Scheduler(INFO, logic, {}, 0.0, settings)
+    connect(scheduler)
+
+    assert demands(tell(scheduler, Stop(TaskId("t1")))) == []
+    assert scheduler.next_deadline() == 1.4
+    assert demands(scheduler.handle(TurnEnded(), 1.39)) == []
+
+    assert counts(scheduler.handle(TurnEnded(), 1.4)) == [1, 1, 1]
+    assert counts(tell(scheduler, Stop(TaskId("t2")))) == [1, 1]
+
+
 def test_a_want_that_no_demand_can_state_is_told_as_an_error() -> None:
     wrong = [
         replace(want("regex"), constraints=(Constraint("rack", Operator.LIKE, "("),)),

@@ -1,8 +1,8 @@
 """What every simulation goes through once all is well, so that no rare storm is needed for it.
 
 All processes restart and hear what was said long ago; the leader's host goes out without a word; something is wanted
-while something else fits nowhere; agents are drained while masters change, and one is away for a planned time; agents
-are lost, and come back when their framework is no more.
+while something else fits nowhere; agents are drained while masters change and one of them is down, and another is away
+for a planned time; agents are lost, and come back when their framework is no more.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def want_promptly(simulation: Simulation) -> None:
 
 
 def empty_agents(simulation: Simulation) -> None:
-    """Drain two agents, one of them over a failover, and plan the absence of a third: what ran there runs elsewhere."""
+    """Drain two agents over a failover, one of them down at the deadline, and plan the absence of a third."""
     cluster = simulation.cluster
     busy = dict.fromkeys(task.agent_id for task in cluster.truth.running())
     names = [*busy, *(name for name in cluster.all_agents if name not in busy)]
@@ -97,8 +97,11 @@ def empty_agents(simulation: Simulation) -> None:
     cluster.advance(1.0)
     for master in cluster.masters.values():
         master.kill()
+    cluster.agent(names[1]).kill()
     cluster.masters["master-1"].start()
-    cluster.advance(NOTICE_MS / 1000 + RECOVERED_S)
+    cluster.advance(NOTICE_MS / 1000 + GRACE_MS / 1000)
+    cluster.agent(names[1]).start()
+    cluster.advance(RECOVERED_S)
     left = [task.key for task in cluster.truth.running() if task.agent_id in names[:2]]
     assert not left, f"{left} run on, and their agent is drained (rule 17)"
     started = [key for key in cluster.starts[starts:] if cluster.truth.tasks[key].agent_id in names[:2]]

@@ -330,9 +330,12 @@ class Cluster:
         return agent.pools.get(terms.reservation_id) or agent.pools[UNRESERVED]
 
     def settle(self, agent: Agent) -> None:
-        """Recompute what an agent uses and has free from its tasks and offers, tolerating too much of anything."""
+        """Recompute what an agent uses and has free from its tasks and offers, tolerating too much of anything.
+
+        What is used of one pool beyond what it has is not there for the others.
+        """
         totals = agent.reserves.amounts(agent.info.resources)
-        names_a_port_twice = _names_a_port_twice(agent)
+        excess = NOTHING
         for pool in agent.pools.values():
             pool.total = totals[pool.reservation_id]
             used = NOTHING
@@ -342,7 +345,13 @@ class Cluster:
             taken = _tolerant_sum(used, pool.offered)
             pool.used = used
             pool.free = remainder(pool.total, taken)
-            pool.is_overcommitted = not pool.total.contains(taken) or names_a_port_twice
+            excess = _tolerant_sum(excess, remainder(taken, pool.total))
+        is_overcommitted = not excess.is_empty or _names_a_port_twice(agent)
+        for pool in agent.pools.values():
+            left = remainder(pool.free, excess)
+            excess = remainder(excess, pool.free - left)
+            pool.free = left
+            pool.is_overcommitted = is_overcommitted
             self._free_changed(pool)
 
     def _free_changed(self, pool: Pool) -> None:

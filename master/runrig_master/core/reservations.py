@@ -65,8 +65,11 @@ class Reserves:
             amounts[self._place(record.source_id)] = rest
             amounts[reservation.reservation_id] = has - rest
         for volume in (record.volume for record in self.volumes.values()):
-            place = self._place(volume.reservation_id)
-            amounts[place] = remainder(amounts[place], Resources(disk_mib=volume.disk_mib))
+            need = Resources(disk_mib=volume.disk_mib)
+            for place in (self._place(volume.reservation_id), *amounts):  # its own first, then whoever has some
+                rest = remainder(amounts[place], need)
+                need = remainder(need, amounts[place] - rest)
+                amounts[place] = rest
         return amounts
 
     def _sources_first(self) -> Iterator[ReservationRecord]:

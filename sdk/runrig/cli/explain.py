@@ -14,7 +14,7 @@ from runrig.cli.output import Form, hint, output_option, plain, print_json
 from runrig.cli.settings import batch_option, master_option, service_option
 from runrig.cli.subjects import KINDS, Asked, asked
 from runrig.cli.waiting import Frameworks, Waiting
-from runrig.errors import InvalidInput
+from runrig.errors import InvalidInput, NotFound
 from runrig.explanations import Explanation, SubjectKind
 
 if TYPE_CHECKING:
@@ -62,7 +62,12 @@ async def _explained(
     waiting = subject.waiting
     if waiting is not None and not (waiting.count and waiting.framework_id):
         return subject, _nothing(waiting)
-    return subject, await operator.explain(subject.kind, subject.id, subject.framework_id)
+    try:
+        return subject, await operator.explain(subject.kind, subject.id, subject.framework_id)
+    except NotFound:
+        if waiting is None:
+            raise
+        return subject, _not_told(waiting)
 
 
 def _meant(words: tuple[str, ...]) -> tuple[str | None, str]:
@@ -80,6 +85,12 @@ def _nothing(waiting: Waiting) -> Explanation:
     else:
         summary = f"nothing of {waiting.kind} {waiting.id} waits for an offer"
     return Explanation(SubjectKind.DEMAND, waiting.group, summary)
+
+
+def _not_told(waiting: Waiting) -> Explanation:
+    """Explain what waits in the framework alone: what it has decided just now, or has an offer of already."""
+    text = f"{waiting.count} of {waiting.kind} {waiting.id} wait in their framework, and no demand of it at the master"
+    return Explanation(SubjectKind.DEMAND, waiting.group, f"{text}: either has just changed, ask again")
 
 
 def _as_json(explanation: Explanation, waiting: Waiting | None) -> object:

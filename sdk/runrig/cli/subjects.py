@@ -1,6 +1,7 @@
 """What `runrig explain ID` means: a task, framework, role or agent of the master's, a job or an app of a framework's.
 
-A whole id or name wins over the beginning of one, of whatever kind; where it still may mean several, they are named.
+A whole id or name wins over the beginning of one, of whatever kind, and a framework over the role that is named like
+it, as the two often are; where it still may mean several, they are named.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from runrig.cli.output import hint
 from runrig.cli.prefixes import beginning, find
 from runrig.cli.waiting import Frameworks, Waiting
 from runrig.errors import InvalidInput, NotFound, Unavailable
@@ -106,7 +108,9 @@ async def _kind_of(operator: Operator, frameworks: Frameworks, given: str) -> tu
     whole = _once(each for each in known if given in (each.id, each.also))
     begun = _once(each for each in known if each.kind not in ("role", "app") and each.id.startswith(beginning(given)))
     for found in (whole, begun):
-        if len(found) == 1:
+        if len(found) == 1 or [each.kind for each in found] == ["framework", "role"]:
+            for other in found[1:]:
+                hint(f"the framework {given} is meant; of the role: runrig explain role {other.id}")
             return found[0].kind, found[0].id
         if found:
             ways = ", ".join(f"`runrig explain {each.kind} {each.id}`" for each in found[:4])

@@ -57,7 +57,8 @@ def _check_agent(agent: Agent) -> None:
     )
     assert all(amount >= 0 for amount in free.values()), f"{agent.id} has {free} free"
     if agent.is_overcommitted:
-        assert any((used + offered)[name] > total[name] for name in used + offered)
+        is_one = len(agent.pools) == 1
+        assert not is_one or any((used + offered)[name] > total[name] for name in used + offered)
         for name, amount in free.items():
             assert amount == total[name] - used[name] - offered[name]
     else:
@@ -68,7 +69,7 @@ def _check_agent(agent: Agent) -> None:
     assert (agent.stream is not None) == (agent.presence is Presence.CONNECTED)
     in_pool = agent.presence in (Presence.CONNECTED, Presence.DISCONNECTED)
     assert agent.is_counted == in_pool
-    assert list(agent.pools) == ["", *agent.reserves.reservations], f"{agent.id} has the pools {list(agent.pools)}"
+    assert set(agent.pools) == {"", *agent.reserves.reservations}, f"{agent.id} has the pools {list(agent.pools)}"
     for pool in agent.pools.values():
         _check_pool(pool)
     _check_volumes(agent)

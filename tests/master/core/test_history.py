@@ -16,6 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from runrig.agents import (
     AcknowledgeUpdate,
     AgentChanged,
+    DestroyAgentVolume,
     KillTask,
     Launch,
     Order,
@@ -24,6 +25,7 @@ from runrig.agents import (
     ShutdownFramework,
     TaskNotHere,
     TaskReport,
+    VolumeDestroyed,
 )
 from runrig.ids import FrameworkId, OfferId, Role, TaskId
 from runrig.offers import (
@@ -32,24 +34,38 @@ from runrig.offers import (
     Acknowledgement,
     AnswerInverseOffer,
     Call,
+    CreateVolume,
     Decline,
+    DestroyVolume,
     Filter,
     Kill,
     LaunchGroup,
     LaunchTasks,
+    Operation,
     Reconcile,
+    Reserve,
     Revive,
     Suppress,
     TaskReference,
     TasksUpdated,
     Teardown,
+    Unreserve,
     UpdateFramework,
 )
-from runrig.reservations import Unavailability
+from runrig.reservations import PersistentVolume, Reservation, Unavailability
 from runrig.resources import Resources
-from runrig.tasks import StatusUpdate, TaskSpec, TaskState
+from runrig.tasks import NO_TERMS, StatusUpdate, TaskSpec, TaskState, Terms, Volume
 from runrig_master.core.commands import CloseStream, Command, SendToAgent, SendToScheduler
-from runrig_master.core.events import AgentReported, AgentStreamClosed, SchedulerCalled, SchedulerStreamClosed
+from runrig_master.core.events import (
+    AgentReported,
+    AgentStreamClosed,
+    CreateVolumeAsked,
+    DestroyVolumeAsked,
+    ReserveAsked,
+    SchedulerCalled,
+    SchedulerStreamClosed,
+    UnreserveAsked,
+)
 from runrig_master.core.settings import CoreSettings
 from tests.master.core.books import amounts
 from tests.master.core.cluster import World, agent, framework, said, task
@@ -63,9 +79,10 @@ SETTINGS = CoreSettings(
     completed_frameworks=2,
     unreachable_fraction_least_agents=3,
 )
+STATIC = Reservation("s", Role("eng"), Resources(1000, 256, 300), is_static=True)
 AGENTS = {
-    "a1": agent("a1", cpus=4, mem_mib=1024, ports="[31000-31003]"),
-    "a2": agent("a2", cpus=2, mem_mib=4096),
+    "a1": replace(agent("a1", cpus=4, mem_mib=1024, ports="[31000-31003]", disk_mib=900), reservations=(STATIC,)),
+    "a2": agent("a2", cpus=2, mem_mib=4096, disk_mib=300),
     "a3": agent("a3", cpus=8, mem_mib=512, gpus=2),
 }
 FRAMEWORKS = {
@@ -83,6 +100,21 @@ specs = st.tuples(
     st.integers(0, 5), st.sampled_from([1, 256, 600]), st.sampled_from(["", "", "[31000]", "[31001-31002]"])
 )
 pick = st.integers(0, 1_000)
+pools = st.sampled_from(["", "s", "r1", "r2"])
+volumes = st.sampled_from(["v1", "v2"])
+reservations = st.builds(
+    Reservation,
+    st.sampled_from(["r1", "r2", "s"]),
+    st.sampled_from([Role("eng"), Role("eng"), Role("eng/ads"), Role("ops")]),
+    st.sampled_from([Resources(1000, 128, 200), Resources(500, disk_mib=90), Resources(9000), Resources(mem_mib=64)]),
+)
+persistent = st.builds(PersistentVolume, volumes, pools, st.sampled_from([50, 80, 250]))
+operations = st.one_of(
+    st.builds(Reserve, reservations, pools, st.just("reserve")),
+    st.builds(Unreserve, pools, st.just("unreserve")),
+    st.builds(CreateVolume, persistent, st.just("create")),
+    st.builds(DestroyVolume, volumes, st.just("destroy")),
+)
 
 
 @dataclass
@@ -96,6 +128,8 @@ class Real:
     updates: list[StatusUpdate] = field(default_factory=list)
     acknowledged: int = 0
     is_dying: bool = False
+    terms: Terms = NO_TERMS
+    volume_ids: tuple[str, ...] = ()
 
     @property
     def state(self) -> TaskState:
@@ -110,6 +144,7 @@ class Cluster(RuleBasedStateMachine):
         self.world = World(SETTINGS)
         self.real: dict[str, dict[tuple[FrameworkId, TaskId], Real]] = {name: {} for name in AGENTS}
         self.infos = dict(AGENTS)
+        self.doomed: dict[str, set[str]] = {name: set() for name in AGENTS}
         self.started: set[tuple[FrameworkId, TaskId]] = set()
         self.to_acknowledge: list[tuple[str, StatusUpdate]] = []
         self.seen_offers: list[OfferId] = []
@@ -152,6 +187,10 @@ class Cluster(RuleBasedStateMachine):
                     assert key not in self.started, f"{key} is started twice"
                     self.started.add(key)
                     mine[key] = Real(spec.task_id, order.framework_id, order.role, spec.resources)
+                    mine[key].terms, mine[key].volume_ids = spec.terms, spec.volume_ids
+                    assert not self.doomed[name] & set(spec.volume_ids), f"{spec} is launched on what is destroyed"
+            case DestroyAgentVolume(volume_id):
+                self.doomed[name].add(volume_id)
             case KillTask():
                 if (known := mine.get((order.framework_id, order.task_id))) is not None:
                     known.is_dying = True
@@ -194,6 +233,8 @@ class Cluster(RuleBasedStateMachine):
                     state=item.state,
                     agent_id=AGENTS[name].agent_id,
                 ),
+                item.terms,
+                item.volume_ids,
             )
             for item in self.real[name].values()
         )
@@ -230,6 +271,20 @@ class Cluster(RuleBasedStateMachine):
         item.updates.append(update)
         if (stream := self.world.streams.get(name)) is not None and not is_lost:
             self.do(AgentReported(stream, update))
+
+    @rule(name=names, is_there=st.booleans())
+    def agent_changes_its_flags(self, name: str, is_there: bool) -> None:
+        static = (STATIC,) if is_there and AGENTS[name].resources.contains(STATIC.resources) else ()
+        self.infos[name] = replace(self.infos[name], reservations=static)
+
+    @rule(name=names, volume=volumes)
+    def agent_deletes_a_volume(self, name: str, volume: str) -> None:
+        """Say that a volume is gone, be it true or not yet: then the master does not wait for it."""
+        stream = self.world.streams.get(name)
+        is_used = any(volume in item.volume_ids and not item.state.is_terminal for item in self.real[name].values())
+        if stream is not None and not (is_used and volume in self.doomed[name]):
+            self.doomed[name].discard(volume)
+            self.do(AgentReported(stream, VolumeDestroyed(volume)))
 
     @rule(name=names, what=st.sampled_from(["says again", "has not", "registers twice"]), which=pick, older=pick)
     def agent_misbehaves(self, name: str, what: str, which: int, older: int) -> None:
@@ -320,6 +375,42 @@ class Cluster(RuleBasedStateMachine):
             group = LaunchGroup(offer.agent_id, (offer.offer_id,), (launched,))
             assert stream is not None
             self.do(SchedulerCalled(stream, Accept((group,), filter=Filter(0))))
+
+    @rule(
+        name=schedulers,
+        which=pick,
+        changes=st.lists(operations, min_size=1, max_size=4),
+        pool=pools,
+        volume=st.one_of(st.none(), volumes),
+        filter_=filters,
+        is_atomic=st.booleans(),
+        is_twice=st.sampled_from([False, False, True]),
+    )
+    def scheduler_reserves(
+        self,
+        name: str,
+        which: int,
+        changes: list[Operation],
+        pool: str,
+        volume: str | None,
+        filter_: Filter,
+        is_atomic: bool,
+        is_twice: bool,
+    ) -> None:
+        """Reserve and make volumes on all offers of an agent, and launch there."""
+        stream = self.world.streams.get(f"f/{name}")
+        offers = self.world.offers(name)
+        if stream is None or not offers:
+            return
+        chosen = offers[which % len(offers)]
+        ids = tuple(o.offer_id for o in offers if (o.agent_id, o.role) == (chosen.agent_id, chosen.role))
+        mounted = (Volume("", "data", volume_id=volume),) if volume is not None else ()
+        spec = replace(self.spec(name, 0, 1, ""), terms=Terms(reservation_id=pool), volumes=mounted)
+        group = LaunchGroup(chosen.agent_id, ids, (*changes, LaunchTasks((spec,))))
+        call = Accept((group,), is_atomic, filter_)
+        self.do(SchedulerCalled(stream, call))
+        if is_twice and self.world.streams.get(f"f/{name}") == stream:
+            self.do(SchedulerCalled(stream, call))
 
     @rule(name=names)
     def tasks_start(self, name: str) -> None:
@@ -433,6 +524,19 @@ class Cluster(RuleBasedStateMachine):
         for command in commands:
             self.hear(command)
 
+    @rule(name=names, asked=st.one_of(reservations, persistent, pools, volumes), source=pools)
+    def operator_reserves(self, name: str, asked: Reservation | PersistentVolume | str, source: str) -> None:
+        question, agent_id = self.world.question(), AGENTS[name].agent_id
+        match asked:
+            case Reservation():
+                self.do(ReserveAsked(question, agent_id, asked, source))
+            case PersistentVolume():
+                self.do(CreateVolumeAsked(question, agent_id, asked))
+            case "v1" | "v2":
+                self.do(DestroyVolumeAsked(question, agent_id, asked))
+            case str():
+                self.do(UnreserveAsked(question, agent_id, asked))
+
     @rule(after=seconds)
     def time_passes(self, after: float) -> None:
         self.do(after=after)
@@ -445,6 +549,15 @@ class Cluster(RuleBasedStateMachine):
             self.hear(command)
 
     # What must hold
+
+    @invariant()
+    def a_volume_has_one_task_at_a_time(self) -> None:
+        """Ground truth: nobody writes where another does."""
+        for name, tasks in getattr(self, "real", {}).items():
+            used = Counter(
+                volume for item in tasks.values() if not item.state.is_terminal for volume in item.volume_ids
+            )
+            assert all(number == 1 for number in used.values()), f"volumes of {name} are shared: {used}"
 
     @invariant()
     def what_runs_fits(self) -> None:

@@ -99,6 +99,15 @@ def test_an_agent_that_shrank_keeps_no_more_than_it_has() -> None:
     assert amounts == {"": 0, "s": 3, "a": 0, "b": 2}
 
 
+def test_the_disk_of_a_volume_is_nobody_elses_even_if_its_reservation_has_less_than_that() -> None:
+    found = reserves(kept("a", 1, 100), static=(kept("s", 1, 950),))
+    found.create(PersistentVolume("v", "a", 60))
+
+    amounts = found.amounts(TOTAL)
+
+    assert {name: amount.disk_mib for name, amount in amounts.items()} == {"": 0, "s": 940, "a": 0}
+
+
 def test_what_was_on_a_static_reservation_remains_when_that_is_gone() -> None:
     found = reserves((kept("a", 2), "s"), static=(kept("s", 5, 100),))
     found.create(PersistentVolume("v", "s", 60))

@@ -555,6 +555,8 @@ class Witness:
                 self._forget_filters(agent=self._asked.agent_id)
             case SchedulerCalled(stream, UpdateFramework(info)) if not self._was_refused and stream in self._schedulers:
                 scheduler = self._schedulers[stream]
+                for role in set(scheduler.info.roles) - set(info.roles):
+                    self._forget_filters(scheduler.info.framework_id, role)
                 scheduler.info = FrameworkInfo(info.name, info.roles, scheduler.info.framework_id)
                 scheduler.suppressed &= set(info.roles)
 
