@@ -7,14 +7,13 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterable
-from dataclasses import replace
 from enum import Enum
 
 from runrig.agents import AgentInfo
 from runrig.ids import AgentId, FrameworkId, OfferId, Role, TaskId
 from runrig.offers import FrameworkInfo
 from runrig.reservations import PersistentVolume, Unavailability
-from runrig.resources import NOTHING, Resources
+from runrig.resources import Resources
 from runrig.tasks import NO_TERMS, Reason, RuntimeKind, Source, StatusUpdate, TaskState, Terms
 from runrig_master.core.clients import Client, Groups, Wanted
 from runrig_master.core.commands import Drain
@@ -128,10 +127,10 @@ def attributes_of(info: AgentInfo) -> tuple[tuple[str, str], ...]:
 
 
 def _sum(parts: Iterable[Resources]) -> Resources:
-    total = NOTHING
-    for part in parts:
-        fresh = Resources(ports=part.ports).less_ports(total.ports).ports
-        total = total + replace(part, ports=fresh)
+    first, *others = parts
+    total = first
+    for part in others:
+        total = total + part.less_ports(total.ports)
     return total
 
 
