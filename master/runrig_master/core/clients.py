@@ -92,6 +92,7 @@ class Client:
         "framework",
         "hidden",
         "holding",
+        "idle_until",
         "is_hungry",
         "name",
         "node",
@@ -112,6 +113,8 @@ class Client:
         """Pools of which it has refused all that is free."""
         self.refusals: dict[Pool, None] = {}
         """Pools of which it has refused anything."""
+        self.idle_until = 0.0
+        """It takes raw offers and had no use for the last: until then it is asked after demand that waits."""
         self.is_hungry = False
         """It must be shown all pools, not just those that changed."""
         self.wanted: dict[str, Wanted] = {}

@@ -41,6 +41,8 @@ from runrig_master.core.roles import RoleTree
 from runrig_master.core.settings import CoreSettings
 from runrig_master.core.state import Agent, Framework, OutstandingOffer, Presence, Task, TaskKey, attributes_of
 
+IDLE_S = 5.0
+"""Who had no use for an offer is asked after demand that waits for as long as a decline without a word lasts."""
 UPDATES_PER_MESSAGE = 1000
 """Keeps a message of updates below 1 MiB, and a framework of any size below the bound of its stream."""
 
@@ -396,9 +398,10 @@ class Cluster:
             self.pools.set_offerable(pool, False)
             self.dirty &= ~pool.bit
 
-    def pass_on(self, offer: OutstandingOffer) -> None:
+    def pass_on(self, offer: OutstandingOffer, now: float) -> None:
         """Have others asked first for what this offer's client did not want in this turn."""
         self.passed_on[offer.client] = self.passed_on.get(offer.client, 0) | offer.pool.bit
+        offer.client.idle_until = now + IDLE_S
 
     def mark_hungry(self, client: Client) -> None:
         """Have the allocator show all pools to a client at the end of this turn."""

@@ -160,6 +160,7 @@ def revive(cluster: Cluster, framework: Framework, call: Revive) -> None:
         framework.suppressed.discard(role)
         client = cluster.client(framework, role)
         cluster.filters.clear_client(client)
+        client.idle_until = 0.0
         demands.look_anew(cluster, client)
     cluster.touch("framework", framework.id)
 

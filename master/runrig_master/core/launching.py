@@ -95,7 +95,7 @@ def decline(cluster: Cluster, framework: Framework, call: Decline, now: float) -
         if offer is not None:
             _refuse(cluster, offer.pool, offer.client, offer.resources, call.filter, now)
             _remember_reason(framework, call.filter.reason, now)
-            cluster.pass_on(offer)
+            cluster.pass_on(offer, now)
             cluster.close_offer(offer)
             if offer.gang_id:
                 gangs[offer.client, offer.gang_id] = None
@@ -311,6 +311,8 @@ def _drop(cluster: Cluster, framework: Framework, plan: _Plan, reason: Reason, w
 def _carry_out(cluster: Cluster, framework: Framework, plan: _Plan, filter_: Filter, now: float) -> None:
     agent, role = plan.agent, plan.role
     cluster.served(plan.offers, sum(len(launch.tasks) for launch in plan.launches))
+    if plan.launches:
+        plan.offers[0].client.idle_until = 0.0
     for launch in plan.launches:
         for task in launch.tasks:
             status = staged(framework, agent, task.task_id, now)

@@ -323,7 +323,7 @@ class Master:
                 break
             expired.append(offer)
         for offer in expired:
-            self.cluster.pass_on(offer)
+            self.cluster.pass_on(offer, now)
         if expired:
             self.cluster.rescind(expired, RescindReason.EXPIRED)
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+from runrig.constraints import Operator
 from runrig.offers import RescindReason
 from runrig.resources import Resources
-from runrig_master.core.allocation.predicates import quota_problem, suitable
+from runrig_master.core.allocation.predicates import group_problem, is_away, quota_problem, suitable
 from runrig_master.core.clients import Wanted
-from runrig_master.core.cluster import Cluster
+from runrig_master.core.cluster import IDLE_S, Cluster
 from runrig_master.core.filters import Refusal
+from runrig_master.core.pools import Pool
 from runrig_master.core.state import OutstandingOffer
 
-REFUSED_S = 5.0
-"""An offer that was called in counts as refused for as long as one that was declined without a word."""
 HELD_WITHOUT_AN_ANSWER = "held without an answer while others waited"
 
 
@@ -20,12 +20,14 @@ def call_in(cluster: Cluster, now: float) -> bool:
     held = _held(cluster, now)
     if not held:
         return False
+    for offer in held:
+        offer.client.idle_until = now + IDLE_S
     called: dict[OutstandingOffer, None] = {}
     for wanted in cluster.backlog.waiting:
         if wanted.client.takes_offers and quota_problem(cluster, wanted) is None:
-            called.update(dict.fromkeys(_useful(cluster, wanted, held, called)))
+            called.update(dict.fromkeys(_useful(cluster, wanted, held, called, now)))
     for offer in called:
-        until = now + REFUSED_S
+        until = now + IDLE_S
         cluster.filters.refuse(offer.pool, offer.client, Refusal(offer.resources, until, HELD_WITHOUT_AN_ANSWER))
     cluster.rescind(list(called), RescindReason.DEMANDED)
     return bool(called)
@@ -43,7 +45,7 @@ def _held(cluster: Cluster, now: float) -> list[OutstandingOffer]:
 
 
 def _useful(
-    cluster: Cluster, wanted: Wanted, held: list[OutstandingOffer], called: dict[OutstandingOffer, None]
+    cluster: Cluster, wanted: Wanted, held: list[OutstandingOffer], called: dict[OutstandingOffer, None], now: float
 ) -> list[OutstandingOffer]:
     """Return as many of the held offers as a demand could be placed in."""
     suits = suitable(cluster, wanted)
@@ -52,7 +54,7 @@ def _useful(
     for offer in held:
         if missing <= 0:
             break
-        if offer in called or not offer.pool.bit & suits:
+        if offer in called or not offer.pool.bit & suits or _is_of_no_use(cluster, wanted, offer.pool, now):
             continue
         room = _tasks_in(wanted, offer.pool.free + offer.resources)
         if room:
@@ -61,10 +63,22 @@ def _useful(
     return useful
 
 
+def _is_of_no_use(cluster: Cluster, wanted: Wanted, pool: Pool, now: float) -> bool:
+    """Say whether a demand would not be placed in a pool whatever were free of it."""
+    if is_away(wanted, pool, now) or cluster.filters.hide(pool, wanted.client, wanted.demand.resources, now):
+        return True
+    is_balancing = any(item.operator is Operator.GROUP_BY for item in wanted.counting)
+    return bool(wanted.counting) and not is_balancing and group_problem(cluster, wanted, pool) is not None
+
+
 def _tasks_in(wanted: Wanted, free: Resources) -> int:
-    """Return how many tasks of a demand fit into `free`, as far as cpu, memory, disk and gpus tell."""
+    """Return how many tasks of a demand fit into `free`, as far as cpu, memory, disk and gpus tell.
+
+    Where other tasks of the group count it is one at a time: what is called in too much goes back.
+    """
     has = (free.cpu_millis, free.mem_mib, free.disk_mib, free.gpus)
-    return min((have // need for have, need in zip(has, wanted.amounts, strict=True) if need), default=1)
+    room = min((have // need for have, need in zip(has, wanted.amounts, strict=True) if need), default=1)
+    return min(room, 1) if wanted.counting else room
 
 
 def next_deadline(cluster: Cluster) -> float | None:

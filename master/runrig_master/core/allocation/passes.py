@@ -4,6 +4,8 @@ Rule 1: a step takes the client that is first in the tree's order, and gives it 
         one pool if it makes no demands. Then the order is looked at again.
 Rule 2: a client is shown the pools that changed since the last pass, and all of them when it wants more than then.
 Rule 3: who can take nothing more is not asked again in the pass.
+Rule 4: who has passed a pool on in this turn, or takes raw offers and had no use for the last while demand waits, is
+        asked when the others have had what they want.
 """
 
 from __future__ import annotations
@@ -66,7 +68,9 @@ class Pass:
             if pool.refused:
                 cluster.filters.refresh(pool)
         self.asks_again = False
-        """Even those who have passed a pool on in this turn are asked now."""
+        """Even those who stand back are asked now."""
+        self._stand_back: dict[Client, None] = {}
+        """Clients of raw offers that have let demand go first."""
         self.round = 2 * cluster.passes
         self.made: list[OutstandingOffer] = []
         self._takes: dict[tuple[Client, Pool, str], _Take] = {}
@@ -86,13 +90,13 @@ class Pass:
         queue = Queue(cluster.tree.root, cluster.tree.total)
         while queue.serve(self._step):
             pass
-        if self.passed_on:
+        if self.passed_on or self._stand_back:
             self.asks_again = True
             self.round += 1
             self._at.clear()
             self._places.clear()
             queue = Queue(cluster.tree.root, cluster.tree.total)
-            while queue.serve(self._step_of_passer):
+            while queue.serve(self._late_step):
                 pass
 
     def issue(self) -> list[OutstandingOffer]:
@@ -135,10 +139,20 @@ class Pass:
             return False
         if client.framework.uses_demand:
             return self._demand_step(client)
-        return not client.node.is_optimistic and self._raw_step(client)
+        if client.node.is_optimistic or self._stands_back(client):
+            return False
+        return self._raw_step(client)
 
-    def _step_of_passer(self, client: Client) -> bool:
-        return client in self.passed_on and self._step(client)
+    def _stands_back(self, client: Client) -> bool:
+        """Say whether demand goes first: what it waits for must not travel round those who have no use for it."""
+        is_idle = client.idle_until > self.now and not self.asks_again and self._guaranteed is None
+        if is_idle and self.cluster.backlog.waiting:
+            self._stand_back[client] = None
+            return True
+        return False
+
+    def _late_step(self, client: Client) -> bool:
+        return (client in self.passed_on or client in self._stand_back) and self._step(client)
 
     def scope(self, client: Client, is_new: bool) -> Bits:
         """Return the pools that a client is shown."""
