@@ -23,6 +23,7 @@ AT_ONCE = 25
 """Seeds of one test: a test for each would cost more than the seed."""
 
 
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("first", range(FIRST, FIRST + SEEDS, AT_ONCE))
 def test_nothing_is_lost_nothing_runs_twice_and_all_that_is_wanted_comes_true(first: int) -> None:
     for seed in range(first, min(first + AT_ONCE, FIRST + SEEDS)):
