@@ -16,7 +16,7 @@ from runrig.tasks import TaskState
 from runrig.testing import Cluster
 from runrig.testing.faults import Climate, Fault, Storm, storm
 from runrig.testing.wire_grpc import WireCodec
-from runrig_batch.core.job import IndexState, parts_of
+from runrig_batch.core.job import IndexState, JobState, parts_of
 from runrig_batch.core.questions import IndexPage, JobPage, ListIndices, ListJobs, ShowJob
 from runrig_batch.core.views import JobSummary
 from runrig_master.core.settings import CoreSettings
@@ -29,7 +29,7 @@ from tests.sim.framework_promises import FrameworkPromises
 from tests.sim.hostile import Hostile
 from tests.sim.master_promises import MasterPromises
 from tests.sim.service_promises import ServicePromises
-from tests.sim.workload import RETRIES, Script, Users, acts, is_cursed
+from tests.sim.workload import RETRIES, Script, Users, acts, is_cursed, is_gang
 
 AGENTS = 20
 STORM_S = 300.0
@@ -211,6 +211,9 @@ class Simulation:
                 return f"job {key}: {summary.counts}"
             page = self.users.batch.ask(ListIndices(job_id, limit=1000))
             assert isinstance(page, IndexPage)
+            if is_gang(key) and any(is_cursed(self.seed, row.index) for row in page.rows):
+                self._check_cursed_gang(key, summary, page)
+                continue
             for row in page.rows:
                 expected = IndexState.FAILED if is_cursed(self.seed, row.index) else IndexState.SUCCEEDED
                 assert row.state is expected, f"job {key}, index {row.index} should be {expected}: {row}"
@@ -223,6 +226,15 @@ class Simulation:
         assert isinstance(jobs, JobPage)
         assert len(jobs.jobs) == len(self.users.jobs), f"{len(self.users.jobs)} submissions are {len(jobs.jobs)} jobs"
         return None
+
+    def _check_cursed_gang(self, key: str, summary: JobSummary, page: IndexPage) -> None:
+        """Assert that a gang with an index that always fails was tried as often as it may be, all of it."""
+        assert summary.state is JobState.FAILED, f"job {key} should have failed: {summary}"
+        [failed] = [row for row in page.rows if row.state is IndexState.FAILED]
+        assert is_cursed(self.seed, failed.index), f"job {key}, index {failed.index} should not be to blame"
+        failures = self.promises["batch"].failures
+        tried = sum(failures.get((str(summary.job.job_id), row.index), 0) for row in page.rows)
+        assert tried > RETRIES, f"job {key} was given up after {tried} failures"
 
     def _problem_of_tasks(self) -> str | None:
         known = {("service", task_id) for task_id, view in self.users.service.tasks.items() if _runs(view.state)}

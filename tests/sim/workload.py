@@ -69,6 +69,11 @@ class Script:
         return Behaviour(chance.uniform(1.0, 100.0), 1, ignores_term=ignores_term, is_healthy=chance.random() < 0.7)
 
 
+def is_gang(key: str) -> bool:
+    """Say whether the tasks of a job start all or not at all."""
+    return key.startswith("gang")
+
+
 def is_cursed(seed: int, index: int) -> bool:
     """Say whether an index fails at each attempt."""
     return random.Random(f"{seed}/{index}").random() < 0.1
@@ -163,7 +168,10 @@ class Greedy:
 
 @dataclass(frozen=True, slots=True)
 class Act:
-    """Something that a user does at `at` seconds: `("app", id, instances)`, `("remove", id)`, `("job", key, size)`."""
+    """Something that a user does at `at` seconds.
+
+    `("app", id, instances)`, `("remove", id)`, `("job", key, size)`; a job whose key says so is a gang.
+    """
 
     at: float
     words: tuple[Any, ...]
@@ -183,6 +191,7 @@ def acts(seed: int, lasts_s: float) -> list[Act]:
                 drawn.append(Act(at, ("remove", name)))
             case _:
                 drawn.append(Act(at, ("app", name, chance.randint(0, 8))))
+    drawn.append(Act(chance.uniform(0, lasts_s), ("job", "gang", chance.randint(2, 6))))
     return sorted(drawn, key=lambda act: act.at)
 
 
@@ -248,15 +257,17 @@ class Users:
         self._ask(self.service, ChangeApps((body,), name), lambda _: None)
 
     def _submit(self, key: str) -> None:
-        body = {
+        body: dict[str, Any] = {
             "name": key,
             "command": "true",
             "cpus": 0.5,
-            "array": self._sizes[key],
             "retries": RETRIES,
-            "parallelism": 1 if self._sizes[key] <= 4 else 0,
             "retry_delay": "1s",
         }
+        if is_gang(key):
+            body |= {"gang": self._sizes[key], "constraints": [["hostname", "UNIQUE"]], "priority": 5}
+        else:
+            body |= {"array": self._sizes[key], "parallelism": 1 if self._sizes[key] <= 4 else 0}
         spec, _ = parse_submission(body, BATCH_LIMITS)
 
         def answered(value: object) -> None:
@@ -287,4 +298,4 @@ def cluster_settings() -> Any:
     return SchedulerSettings(reconcile_s=120.0, refuse_ms=20_000)
 
 
-__all__ = ["Act", "FrameworkId", "News", "Script", "Users", "acts", "is_cursed"]
+__all__ = ["Act", "FrameworkId", "News", "Script", "Users", "acts", "is_cursed", "is_gang"]
