@@ -52,6 +52,9 @@ class FrameworkPromises:
         """Tasks that were launched, and of whose end nothing was heard."""
         self._subscribed_at: float | None = None
         """When it subscribed, if it has not reconciled since."""
+        self._gangs: dict[str, Accept] = {}
+        self._in_gangs: set[TaskId] = set()
+        """Tasks of gangs: those are stopped with others, and tried again though they have succeeded."""
         self._epoch: tuple[object, int] = (None, 0)
         """The scheduler that heard last, and its epoch."""
         framework.heard.append(self._heard)
@@ -63,6 +66,7 @@ class FrameworkPromises:
         self._check_reconciled(call)
         match call:
             case Accept(groups):
+                self._check_gangs(call)
                 for group in groups:
                     for task in group.tasks:
                         self._check_intent(task.task_id)
@@ -73,6 +77,16 @@ class FrameworkPromises:
                     self._check_receipt(receipt.task_id, receipt.number)
             case _:
                 pass
+
+    def _check_gangs(self, accept: Accept) -> None:
+        """Assert that all of a gang is launched by one Accept, as a whole."""
+        for task in (task for group in accept.groups for task in group.tasks):
+            gang_id = task.terms.gang_id
+            if gang_id:
+                assert accept.atomic, f"{task.task_id} of gang {gang_id} is launched, whatever becomes of the others"
+                first = self._gangs.setdefault(gang_id, accept)
+                assert first is accept, f"{task.task_id} of gang {gang_id} is launched after the others"
+                self._in_gangs.add(task.task_id)
 
     def _check_reconciled(self, call: Call) -> None:
         """Assert that whoever has connected anew asks at once what became of its tasks."""
@@ -87,7 +101,7 @@ class FrameworkPromises:
 
     def _check_intent(self, task_id: TaskId) -> None:
         parts = parts_of(task_id)
-        if parts is not None:
+        if parts is not None and task_id not in self._in_gangs:
             assert parts[:2] not in self._succeeded, f"{task_id} is launched, its index has succeeded"
         if not self._is_raw:
             assert RECORD + task_id in self._framework.entries, f"{task_id} is launched before that is durable"
@@ -109,7 +123,7 @@ class FrameworkPromises:
         """Assert that no attempt is stopped but for one that was out of reach or asked back, or one too many."""
         self._killed.add(task_id)
         parts = parts_of(task_id)
-        if parts is not None and task_id in self._alive:
+        if parts is not None and task_id in self._alive - self._in_gangs:
             is_due = task_id in self._out_of_reach | self._asked_back or parts[:2] in self._finished
             assert is_due, f"{task_id} is killed, and nobody asked for that"
 
@@ -117,7 +131,7 @@ class FrameworkPromises:
         heard = self._said.get((task_id, number))
         assert heard is not None, f"update {number} of {task_id} is acknowledged, and never came"
         parts = parts_of(task_id)
-        if parts is not None and heard.state is TaskState.TASK_FINISHED:
+        if parts is not None and heard.state is TaskState.TASK_FINISHED and task_id not in self._in_gangs:
             self._succeeded.add(parts[:2])
             entry = self._framework.entries.get(f"app/index/{parts[0]}/{parts[1]}", b"")
             assert entry[:1] not in (b"", b"R"), f"the success of {task_id} is acknowledged and not kept: {entry!r}"

@@ -253,6 +253,8 @@ class MasterPromises:
             free = pool.free
             if not (free.cpu_millis or free.mem_mib) or not agent.is_offerable:
                 continue
+            if pool.claims or master.core.cluster.dirty & pool.bit:
+                continue  # it is kept for a gang, or for who is more urgent, for a while; or looked at in the next turn
             takers = self._checker.witness(master).takers(agent.id, pool.reservation, free, master.now)
             name = f"{agent.id} {pool.reservation_id}"
             assert not takers, f"{free} is free on {name}, and not offered to {takers[0]} (rule 7)"

@@ -16,7 +16,7 @@ from runrig.tasks import TaskState
 from runrig.testing import Cluster
 from runrig.testing.faults import Climate, Fault, Storm, storm
 from runrig.testing.wire_grpc import WireCodec
-from runrig_batch.core.job import IndexState, parts_of
+from runrig_batch.core.job import IndexState, JobState, parts_of
 from runrig_batch.core.questions import IndexPage, JobPage, ListIndices, ListJobs, ShowJob
 from runrig_batch.core.views import JobSummary
 from runrig_master.core.settings import CoreSettings
@@ -27,11 +27,13 @@ from tests.sim.agent_promises import AgentPromises
 from tests.sim.checkers import AgentChecker, FrameworkChecker, MasterChecker
 from tests.sim.framework_promises import FrameworkPromises
 from tests.sim.hostile import Hostile
+from tests.sim.landlord import Landlord
 from tests.sim.master_promises import MasterPromises
 from tests.sim.service_promises import ServicePromises
-from tests.sim.workload import RETRIES, Script, Users, acts, is_cursed
+from tests.sim.workload import RETRIES, Script, Users, acts, is_cursed, is_gang
 
 AGENTS = 20
+RESOURCES = "cpus:4;mem:4G;disk:1G;ports:[31000-31099]"
 STORM_S = 300.0
 CALM_S = 300.0
 """How long it may take, once the faults stop, until all that is wanted is so."""
@@ -88,7 +90,7 @@ class Simulation:
         for watcher in (checker, promises):
             watcher.begins(self.cluster.leader)
         cluster = self.cluster
-        for agent in cluster.agents(agents, "cpus:4;mem:4G;ports:[31000-31099]", self.script, rack=["a", "b", "c"]):
+        for agent in cluster.agents(agents, RESOURCES, self.script, rack=["a", "b", "c"]):
             agent.launch_s = 2.0
             AgentChecker(agent)
         self.agents = {each.name: AgentPromises(each, cluster.truth) for each in cluster.all_agents.values()}
@@ -102,6 +104,7 @@ class Simulation:
         self.faults = tuple(storm(seed, cluster, STORM_S, CLIMATE) if faults is None else faults)
         self.storm = Storm(cluster, self.faults)
         self.hostile = Hostile(seed, cluster)
+        self.landlord = Landlord(seed, cluster)
 
     def run(self) -> Outcome:
         """Let the storm pass and see that all comes to rest."""
@@ -116,6 +119,7 @@ class Simulation:
             cluster.after(act.at, lambda act=act: self.users.do(act))  # type: ignore[misc]
         self.storm.begin()
         self.hostile.begin(STORM_S)
+        self.landlord.begin(STORM_S)
         cluster.advance(STORM_S)
         self._calm_down()
         took_s = self._wait_until_all_is_well()
@@ -139,6 +143,7 @@ class Simulation:
         self.storm.end()
         cluster.advance(1.0)
         self.users.insist()
+        self.landlord.give_back()
 
     def _wait_until_all_is_well(self) -> float:
         cluster, waited = self.cluster, 0.0
@@ -147,6 +152,7 @@ class Simulation:
             cluster.advance(10.0)
             waited += 10.0
             self.users.insist()
+            self.landlord.give_back()
         return waited
 
     # What should be so in the end
@@ -158,6 +164,7 @@ class Simulation:
             or self._problem_of_apps()
             or self._problem_of_jobs()
             or self._problem_of_tasks()
+            or self.landlord.problem(self.storm.gone | self.storm.lost)
         )
 
     def _problem_of_processes(self) -> str | None:
@@ -211,6 +218,9 @@ class Simulation:
                 return f"job {key}: {summary.counts}"
             page = self.users.batch.ask(ListIndices(job_id, limit=1000))
             assert isinstance(page, IndexPage)
+            if is_gang(key) and any(is_cursed(self.seed, row.index) for row in page.rows):
+                self._check_cursed_gang(key, summary, page)
+                continue
             for row in page.rows:
                 expected = IndexState.FAILED if is_cursed(self.seed, row.index) else IndexState.SUCCEEDED
                 assert row.state is expected, f"job {key}, index {row.index} should be {expected}: {row}"
@@ -223,6 +233,15 @@ class Simulation:
         assert isinstance(jobs, JobPage)
         assert len(jobs.jobs) == len(self.users.jobs), f"{len(self.users.jobs)} submissions are {len(jobs.jobs)} jobs"
         return None
+
+    def _check_cursed_gang(self, key: str, summary: JobSummary, page: IndexPage) -> None:
+        """Assert that a gang with an index that always fails was tried as often as it may be, all of it."""
+        assert summary.state is JobState.FAILED, f"job {key} should have failed: {summary}"
+        [failed] = [row for row in page.rows if row.state is IndexState.FAILED]
+        assert is_cursed(self.seed, failed.index), f"job {key}, index {failed.index} should not be to blame"
+        failures = self.promises["batch"].failures
+        tried = sum(failures.get((str(summary.job.job_id), row.index), 0) for row in page.rows)
+        assert tried > RETRIES, f"job {key} was given up after {tried} failures"
 
     def _problem_of_tasks(self) -> str | None:
         known = {("service", task_id) for task_id, view in self.users.service.tasks.items() if _runs(view.state)}

@@ -11,7 +11,9 @@ from runrig.errors import Refused
 from runrig.ids import AgentId, FrameworkId, TaskId
 from runrig.offers import (
     Accept,
+    CreateVolume,
     Decline,
+    DestroyVolume,
     Filter,
     Kill,
     LaunchGroup,
@@ -19,15 +21,18 @@ from runrig.offers import (
     News,
     Offer,
     OffersMade,
+    Operation,
     Reconcile,
+    Reserve,
     Subscribed,
     Suppress,
     TaskReference,
     TasksUpdated,
+    Unreserve,
 )
 from runrig.raw import RawDecision
 from runrig.resources import Resources
-from runrig.tasks import Command, Reason, TaskSpec, TaskState
+from runrig.tasks import Command, Reason, TaskSpec, TaskState, Terms, Volume
 from runrig.testing import Behaviour, Cluster, SimulatedFramework
 from runrig.wants import Put
 from runrig_batch.core.batch import Batch
@@ -37,6 +42,7 @@ from runrig_batch.core.limits import Limits
 from runrig_batch.core.questions import SubmitJob, Submitted
 from runrig_service.core.questions import ChangeApps, RemoveApp
 from runrig_service.core.service import Service
+from tests.sim.landlord import VOLUMES, drawn_reservation, drawn_volume
 from tests.sim.told import ToldInOrder
 
 RETRIES = 2
@@ -67,6 +73,11 @@ class Script:
         if chance.random() < 0.3:
             return Behaviour(fails_to_start=Reason.START_FAILED)
         return Behaviour(chance.uniform(1.0, 100.0), 1, ignores_term=ignores_term, is_healthy=chance.random() < 0.7)
+
+
+def is_gang(key: str) -> bool:
+    """Say whether the tasks of a job start all or not at all."""
+    return key.startswith("gang")
 
 
 def is_cursed(seed: int, index: int) -> bool:
@@ -129,25 +140,44 @@ class Greedy:
             return []
         if choice < 0.6 or len(self._alive) >= self._tasks_most:
             return [Decline((offer.offer_id,), Filter(max(filter_.refuse_ms, 3_000)))]
-        specs = tuple(self._task() for _ in range(self._chance.randint(1, 3)))
+        specs = tuple(self._task(offer) for _ in range(self._chance.randint(1, 3)))
         tasks = LaunchTasks(specs, is_group=self._chance.random() < 0.3)
-        group = LaunchGroup(offer.agent_id, (offer.offer_id,), (tasks,))
+        changes = [self._change(offer) for _ in range(self._chance.choice((0, 0, 1, 2)))]
+        group = LaunchGroup(offer.agent_id, (offer.offer_id,), (*changes, tasks))
         return [Put("number", str(self._number).encode()), Accept((group,), filter=filter_)]
 
     def _answer_at_once(self, offers: tuple[Offer, ...]) -> list[RawDecision]:
         """Launch on several agents or on none; at times one of the tasks cannot be."""
         groups = []
         for offer in offers:
-            task = self._task()
+            task = self._task(offer)
             if self._chance.random() < 0.2:
                 task = replace(task, resources=Resources(10**9, 64))
             groups.append(LaunchGroup(offer.agent_id, (offer.offer_id,), (LaunchTasks((task,)),)))
         return [Put("number", str(self._number).encode()), Accept(tuple(groups), atomic=True)]
 
-    def _task(self) -> TaskSpec:
+    def _task(self, offer: Offer) -> TaskSpec:
+        """Make a task that runs where the offer is of, most of the time, and at times on a volume."""
         self._number += 1
         resources = Resources(self._chance.choice((100, 500, 1_000)), 64)
-        return TaskSpec(TaskId(f"{self._name}-{self._number}"), resources, command=SHELL)
+        pool = offer.reservation.reservation_id if offer.reservation is not None else ""
+        names = [volume.volume_id for volume in offer.volumes] if self._chance.random() < 0.7 else ["v1"]
+        mounted = tuple(Volume("", name, volume_id=name) for name in names[:1]) if pool else ()
+        terms = Terms(reservation_id=pool if self._chance.random() < 0.9 else "r1")
+        return TaskSpec(TaskId(f"{self._name}-{self._number}"), resources, command=SHELL, terms=terms, volumes=mounted)
+
+    def _change(self, offer: Offer) -> Operation:
+        """Make or end a reservation or a volume out of an offer; some of it cannot be."""
+        pool = offer.reservation.reservation_id if offer.reservation is not None else ""
+        match self._chance.randrange(4):
+            case 0:
+                return Reserve(drawn_reservation(self._chance, offer.role), pool, "reserve")
+            case 1:
+                return CreateVolume(drawn_volume(self._chance, (pool or "r1",)), "create")
+            case 2:
+                return DestroyVolume(self._chance.choice(VOLUMES), "destroy")
+            case _:
+                return Unreserve(pool or "r1", "unreserve")
 
     def _kill_all(self) -> list[RawDecision]:
         """Kill each once: an answer to a kill must not lead to the next."""
@@ -163,7 +193,10 @@ class Greedy:
 
 @dataclass(frozen=True, slots=True)
 class Act:
-    """Something that a user does at `at` seconds: `("app", id, instances)`, `("remove", id)`, `("job", key, size)`."""
+    """Something that a user does at `at` seconds.
+
+    `("app", id, instances)`, `("remove", id)`, `("job", key, size)`; a job whose key says so is a gang.
+    """
 
     at: float
     words: tuple[Any, ...]
@@ -183,6 +216,7 @@ def acts(seed: int, lasts_s: float) -> list[Act]:
                 drawn.append(Act(at, ("remove", name)))
             case _:
                 drawn.append(Act(at, ("app", name, chance.randint(0, 8))))
+    drawn.append(Act(chance.uniform(0, lasts_s), ("job", "gang", chance.randint(2, 6))))
     return sorted(drawn, key=lambda act: act.at)
 
 
@@ -248,15 +282,17 @@ class Users:
         self._ask(self.service, ChangeApps((body,), name), lambda _: None)
 
     def _submit(self, key: str) -> None:
-        body = {
+        body: dict[str, Any] = {
             "name": key,
             "command": "true",
             "cpus": 0.5,
-            "array": self._sizes[key],
             "retries": RETRIES,
-            "parallelism": 1 if self._sizes[key] <= 4 else 0,
             "retry_delay": "1s",
         }
+        if is_gang(key):
+            body |= {"gang": self._sizes[key], "constraints": [["hostname", "UNIQUE"]], "priority": 5}
+        else:
+            body |= {"array": self._sizes[key], "parallelism": 1 if self._sizes[key] <= 4 else 0}
         spec, _ = parse_submission(body, BATCH_LIMITS)
 
         def answered(value: object) -> None:
@@ -287,4 +323,4 @@ def cluster_settings() -> Any:
     return SchedulerSettings(reconcile_s=120.0, refuse_ms=20_000)
 
 
-__all__ = ["Act", "FrameworkId", "News", "Script", "Users", "acts", "is_cursed"]
+__all__ = ["Act", "FrameworkId", "News", "Script", "Users", "acts", "is_cursed", "is_gang"]

@@ -86,7 +86,7 @@ def _forget_drain(cluster: Cluster, agent: Agent) -> None:
 
 
 def _ask_to_leave(cluster: Cluster, agent: Agent, now: float) -> None:
-    if agent.drain is not None and agent.drain.deadline > now:
+    if agent.drain is not None:
         _ask(cluster, agent, InverseOfferReason.DRAIN, now, deadline=agent.drain.deadline)
 
 

@@ -104,6 +104,8 @@ class Host:
         self.tasks: dict[TaskKey, RealTask] = {}
         self.volumes: dict[str, list[TaskKey]] = {}
         """The persistent volumes that are there, each with the tasks that have written to it."""
+        self.deleted: list[Callable[[str], None]] = []
+        """Called with each volume whose data goes."""
         self.dead: set[RuntimeKind] = set()
         self._world = world
         self._truth = truth
@@ -179,6 +181,8 @@ class Host:
         """Delete the data of a volume, which nobody may use."""
         users = [task.key for task in self.running if volume_id in task.spec.volume_ids]
         assert not users, f"volume {volume_id} is deleted under {users}"
+        for hook in self.deleted:
+            hook(volume_id)
         self.volumes.pop(volume_id, None)
         self._world.note(self.agent_id, "really deletes", volume_id)
 

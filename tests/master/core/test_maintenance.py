@@ -21,7 +21,7 @@ from runrig.reservations import Unavailability
 from runrig.resources import Resources
 from runrig.tasks import Reason, TaskState
 from runrig_master.core.commands import AgentRecord, AnswerOperator, Drain, Persist, SendToScheduler
-from runrig_master.core.events import DrainAsked, QuestionId, UnavailabilityAsked
+from runrig_master.core.events import DeactivationAsked, DrainAsked, QuestionId, UnavailabilityAsked
 from runrig_master.core.settings import CoreSettings
 from tests.master.core.cluster import (
     FINISHED,
@@ -464,6 +464,17 @@ def test_after_a_failover_an_agent_is_gone_only_once_it_has_said_that_it_is_empt
     assert record(world).is_gone
 
 
+def test_an_agent_that_has_not_come_back_is_not_drained_whatever_is_known_of_it() -> None:
+    world = running(task("t1"))
+    world.restart()
+
+    asked = world.drain(notice_ms=0)
+    returned = world.connect(agent(), found("t1"))
+
+    assert EMPTY not in notes(asked)
+    assert kills(returned) == [("t1", None, Reason.AGENT_DRAINED)]
+
+
 # What frameworks answer
 
 
@@ -700,9 +711,11 @@ def test_very_many_tasks_are_asked_back_in_inverse_offers_of_a_bounded_size() ->
     world = given(framework())
     world.handle(world.registration(big, *[found(f"t{number}", cpus=0.001) for number in range(1_001)]))
 
-    asked = asked_back(world.drain())
+    commands = world.drain()
 
+    asked = asked_back(commands)
     assert [len(inverse.task_ids) for inverse in asked] == [1_000, 1]
+    assert len(of(InverseOffersMade, news(commands))) == 2, "no message is larger than the largest inverse offer"
     assert sum(inverse.resources.cpu_millis for inverse in asked) == 1_001
 
 
@@ -717,6 +730,16 @@ def test_inverse_offers_are_told_before_new_offers_of_the_same_turn() -> None:
     kinds = [type(item) for item in news(commands)]
     assert kinds.index(InverseOffersMade) < kinds.index(OffersMade)
     assert len(asked_back(commands)) == 1
+    assert done_with(commands) == []
+
+
+def test_a_scheduler_does_not_hear_of_the_end_of_what_it_was_never_told() -> None:
+    world = running(task("t1"))
+    world.drain()
+
+    commands = world.turn(DeactivationAsked(world.question(), A1, False), world.subscription(framework()))
+
+    assert asked_back(commands) == []
     assert done_with(commands) == []
 
 

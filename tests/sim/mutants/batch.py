@@ -89,6 +89,12 @@ MUTANTS = (
         old="        return None if self.is_killed else want_of(self.job, index, attempt)\n",
         new="        return None\n",
     ),
+    _run(
+        name="a gang of which one has failed runs on beside its next attempt",
+        within=150,
+        old="        decisions: list[Decision] = [*stops]\n",
+        new="        decisions: list[Decision] = []\n",
+    ),
     _entries(
         name="the key of a submission is not durable",
         old='"at": job.submitted_at, "key": job.key, ',

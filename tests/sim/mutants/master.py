@@ -75,8 +75,8 @@ MUTANTS = (
     ),
     _frameworks(
         name="revive does not clear filters",
-        old="        cluster.filters.clear_client(client)\n        client.idle_until = 0.0\n",
-        new="        client.idle_until = 0.0\n",
+        old="        cluster.filters.clear_client(client)\n        client.idle_until",
+        new="        client.idle_until",
     ),
     _cluster(
         name="what a framework declines is offered to nobody else",

@@ -40,6 +40,19 @@ MUTANTS = (
         old="    stop_new = max(0, counts.new - counts.wanted)\n",
         new="    stop_new = 0\n",
     ),
+    _converge(
+        name="an instance on a drained agent is stopped before it is replaced",
+        within=150,
+        old="        upgrade = replace(upgrade, minimum_health_capacity=1.0)\n",
+        new="        upgrade = replace(upgrade, minimum_health_capacity=0.0)\n",
+    ),
+    _converge(
+        name="what a drain asks for is not replaced",
+        old="    leaving = _next_to_leave(state, definition)\n",
+        new="    leaving = None\n",
+        within=10,
+        equivalent="at the deadline the master kills it, and it is replaced then",
+    ),
     _instances(
         name="the counter of instances is not durable",
         old="            Put(COUNTER, str(self._last_number).encode()),\n",

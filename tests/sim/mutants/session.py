@@ -111,6 +111,21 @@ MUTANTS = (
         old="        if self.waiting.take(decision.task_id) is not None:\n            return\n",
         new="        if decision.task_id in self.waiting:\n            return\n",
     ),
+    _scheduler(
+        name="demand is not stated",
+        old="            self._turn.calls.append(UpdateDemand(role, demands))\n",
+        new="",
+    ),
+    _scheduler(
+        name="demand is not stated anew after a reconnection",
+        old="        self._unstated.update(self.session.framework.roles)\n        self._state_at.clear()\n",
+        new="        self._state_at.clear()\n",
+    ),
+    _scheduler(
+        name="a gang may be launched in part",
+        old="            self._turn.calls.append(Accept(groups, atomic=True, filter=Filter(0)))\n",
+        new="            self._turn.calls.append(Accept(groups, filter=Filter(0)))\n",
+    ),
     _records(
         name="the number of the latest update is not written",
         old='            "number": self.number,\n',
