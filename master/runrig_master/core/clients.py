@@ -15,6 +15,7 @@ from runrig_master.core.roles import RoleNode
 
 if TYPE_CHECKING:
     from runrig_master.core.claims import Claim
+    from runrig_master.core.filters import Refused
     from runrig_master.core.state import Agent, Framework
 
 COUNTING = frozenset({Operator.UNIQUE, Operator.GROUP_BY, Operator.MAX_PER})
@@ -31,6 +32,7 @@ class Wanted:
         "count",
         "counting",
         "demand",
+        "is_balancing",
         "is_infeasible",
         "is_new",
         "is_too_big",
@@ -68,6 +70,8 @@ class Wanted:
         self.amounts = (need.cpu_millis, need.mem_mib, need.disk_mib, need.gpus)
         self.static = tuple(item for item in demand.constraints if item.operator not in COUNTING)
         self.counting = tuple(item for item in demand.constraints if item.operator in COUNTING)
+        self.is_balancing = any(item.operator is Operator.GROUP_BY for item in self.counting)
+        """A pool that breaks GROUP_BY now may meet it once others have been taken."""
 
     @property
     def unmet(self) -> int:
@@ -89,6 +93,7 @@ class Client:
     """A framework in one of its roles."""
 
     __slots__ = (
+        "counting",
         "framework",
         "hidden",
         "holding",
@@ -111,8 +116,8 @@ class Client:
         self.holding = Holding()
         self.hidden: Bits = 0
         """Pools of which it has refused all that is free."""
-        self.refusals: dict[Pool, None] = {}
-        """Pools of which it has refused anything."""
+        self.refusals: dict[Pool, tuple[Refused, ...]] = {}
+        """What it has refused of each pool, the latest last."""
         self.idle_until = 0.0
         """It takes raw offers and had no use for the last: until then it is asked after demand that waits."""
         self.is_hungry = False
@@ -120,6 +125,8 @@ class Client:
         self.wanted: dict[str, Wanted] = {}
         self.queue: list[Wanted] = []
         """What it wants that is feasible, the most urgent first."""
+        self.counting: dict[str, list[Wanted]] = {}
+        """That part of the queue by group which looks at other tasks of its group."""
         self.spent = 0
         """The number of the last pass in which it could take nothing more."""
 

@@ -82,6 +82,7 @@ class Cluster:
         """Pools whose optimistic offers may stand on what others have taken in this turn."""
         self.passes = 0
         """How many passes there were."""
+        self._round = 0
         self.silent: dict[AgentId, Agent] = {}
         """Agents that are expected back: disconnected, or not heard of since this leadership began."""
         self.unseen: dict[AgentId, Agent] = {}
@@ -228,7 +229,6 @@ class Cluster:
         agent.pools[UNRESERVED] = self.pools.add(agent, agent.info.resources)
         agent.reserves.replace_static(agent.info)
         self._match_pools(agent)
-        self.pools.see(agent)
         self.settle(agent)
         self._reshaped(agent)
 
@@ -240,6 +240,7 @@ class Cluster:
         """Count an agent's resources into the cluster's total, and its tasks into their frameworks' holdings."""
         if not agent.is_counted:
             agent.is_counted = True
+            self.pools.see(agent)
             self.tree.total.add(agent.info.resources)
             self.tree.total_changed()
             for task in alive(agent):
@@ -254,6 +255,7 @@ class Cluster:
                 self.release_claims(claim.wanted)
         if agent.is_counted:
             agent.is_counted = False
+            self._unsee(agent)
             self.tree.total.remove(agent.info.resources)
             self.tree.total_changed()
             for task in alive(agent):
@@ -270,12 +272,13 @@ class Cluster:
             info.hostname,
             info.runtimes,
         )
-        if is_reshaped:
-            self.pools.unsee(agent)
+        if is_reshaped and agent.is_counted:
+            self._unsee(agent)
         agent.info = info
         if is_reshaped:
-            agent.attributes = attributes_of(info)
-            self.pools.see(agent)
+            self._move_tasks(agent, attributes_of(info))
+            if agent.is_counted:
+                self.pools.see(agent)
             for pool in agent.pools.values():
                 self.pools.reshape(pool)
         reserves = agent.reserves.copy()
@@ -397,6 +400,11 @@ class Cluster:
         for pool in agent.pools.values():
             self.pools.set_offerable(pool, False)
             self.dirty &= ~pool.bit
+
+    def next_round(self) -> int:
+        """Return a number by which demand knows that it has been asked in this round of a pass."""
+        self._round += 1
+        return self._round
 
     def pass_on(self, offer: OutstandingOffer, now: float) -> None:
         """Have others asked first for what this offer's client did not want in this turn."""
@@ -547,7 +555,7 @@ class Cluster:
         wanted.offered -= count
         self.note_waiting(wanted)
         wanted.is_new = True
-        wanted.client.framework.groups.add(wanted.demand.group, agent, -count)
+        self._leave_group(wanted.client.framework, wanted.demand.group, agent, count)
         self.mark_hungry(wanted.client)
 
     def rescind(self, offers: list[OutstandingOffer], reason: RescindReason) -> None:
@@ -590,6 +598,36 @@ class Cluster:
                 wanted.count -= met
                 self.note_waiting(wanted)
 
+    # Groups
+
+    def _leave_group(self, framework: Framework, group: str, agent: Agent, count: int) -> None:
+        """Count tasks of a group out: demand of the group may fit again where it did not."""
+        framework.groups.add(group, agent, -count)
+        self._recount(framework, group)
+
+    def _recount(self, framework: Framework, group: str) -> None:
+        for client in framework.clients.values():
+            for wanted in client.counting.get(group, ()):
+                wanted.is_new = True
+                self.hungry[client] = None
+
+    def _unsee(self, agent: Agent) -> None:
+        """Count an agent's attributes out; where a value is gone, demand that balances may fit again elsewhere."""
+        if self.pools.unsee(agent):
+            for framework in self.frameworks.values():
+                for client in framework.clients.values():
+                    for group in client.counting:
+                        self._recount(framework, group)
+
+    def _move_tasks(self, agent: Agent, attributes: tuple[tuple[str, str], ...]) -> None:
+        """Take up an agent's new attributes, and count its tasks where they stand now."""
+        tasks = alive(agent)
+        for task in tasks:
+            self._leave_group(task.framework, task.terms.group, agent, 1)
+        agent.attributes = attributes
+        for task in tasks:
+            task.framework.groups.add(task.terms.group, agent, 1)
+
     # Tasks
 
     def add_task(self, task: Task) -> None:
@@ -621,7 +659,7 @@ class Cluster:
         pool = task.pool
         self.tasks_alive -= 1
         self.inverse_offers.task_ended(task)
-        task.framework.groups.add(task.terms.group, task.agent, -1)
+        self._leave_group(task.framework, task.terms.group, task.agent, 1)
         self.backlog.priorities[task.terms.priority] -= 1
         if not self.backlog.priorities[task.terms.priority]:
             del self.backlog.priorities[task.terms.priority]

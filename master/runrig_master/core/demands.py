@@ -34,7 +34,7 @@ def _taken_up(client: Client, demand: Demand, order: int, now: float) -> Wanted:
         wanted = Wanted(client, demand, order, now)
         if known is not None:
             wanted.since = wanted.seniority = known.since
-            wanted.offered = known.offered
+            _hand_over_offers(known, wanted)
         return wanted
     if known.unmet <= 0 < demand.count - known.offered:
         known.since = known.seniority = now
@@ -45,11 +45,23 @@ def _taken_up(client: Client, demand: Demand, order: int, now: float) -> Wanted:
     return known
 
 
+def _hand_over_offers(before: Wanted, after: Wanted) -> None:
+    """Have the offers that are out for a demand count against what it has become."""
+    if before.offered:
+        for offer in before.client.framework.offers.values():
+            offer.parts = tuple((after if wanted is before else wanted, count) for wanted, count in offer.parts)
+    after.offered, before.offered = before.offered, 0
+
+
 def line_up(client: Client) -> None:
     """Sort what a client wants, the most urgent first; what no pool can hold stays out."""
     client.queue = sorted(
         (wanted for wanted in client.wanted.values() if not wanted.is_infeasible), key=lambda wanted: wanted.urgency
     )
+    client.counting = {}
+    for wanted in client.queue:
+        if wanted.counting:
+            client.counting.setdefault(wanted.demand.group, []).append(wanted)
 
 
 def forget(cluster: Cluster, client: Client) -> None:

@@ -52,10 +52,10 @@ class Filters:
 
     def refuse(self, pool: Pool, client: Client, refusal: Refusal) -> None:
         """Remember a refusal; it replaces those of this client and pool that it covers."""
-        theirs = [refused for refused in pool.refused.values() if client in refused.by]
+        theirs = client.refusals.get(pool, ())
         known = pool.refused.get(refusal.resources)
         if known is not None and client in known.by and known.by[client].until > refusal.until:
-            return
+            refusal = known.by[client]
         for refused in theirs:
             old = refused.by[client]
             if old.until <= refusal.until and refusal.resources.contains(old.resources):
@@ -67,9 +67,9 @@ class Filters:
         if not refused.by:
             refused.hides = refusal.resources.contains(pool.free)
             pool.refused[refusal.resources] = refused
-        refused.by.pop(client, None)
         refused.by[client] = refusal
-        client.refusals[pool] = None
+        others = tuple(other for other in client.refusals.get(pool, ()) if other is not refused)
+        client.refusals[pool] = (*others, refused)
         if refused.hides:
             client.hidden |= pool.bit
         self._number += 1
@@ -79,12 +79,9 @@ class Filters:
 
     def hide(self, pool: Pool, client: Client, resources: Resources, now: float) -> bool:
         """Say whether an offer of `resources` would be hidden now."""
-        if pool not in client.refusals:
-            return False
         return any(
             refused.by[client].until > now and refused.resources.contains(resources)
-            for refused in pool.refused.values()
-            if client in refused.by
+            for refused in client.refusals.get(pool, ())
         )
 
     def refresh(self, pool: Pool) -> None:
@@ -98,7 +95,7 @@ class Filters:
 
     def of(self, pool: Pool, client: Client) -> list[Refusal]:
         """Return what a client has refused of a pool, in the order of the refusals."""
-        return [refused.by[client] for refused in pool.refused.values() if client in refused.by]
+        return [refused.by[client] for refused in client.refusals.get(pool, ())]
 
     def clear_pool(self, pool: Pool) -> None:
         """Forget what was refused of a pool: its agent has changed, or left."""
@@ -110,9 +107,10 @@ class Filters:
 
     def clear_client(self, client: Client) -> None:
         """Forget what a client has refused."""
-        for pool in client.refusals:
-            for refused in list(pool.refused.values()):
-                if refused.by.pop(client, None) is not None and not refused.by:
+        for pool, theirs in client.refusals.items():
+            for refused in theirs:
+                del refused.by[client]
+                if not refused.by:
                     del pool.refused[refused.resources]
         client.refusals.clear()
         client.hidden = 0
@@ -139,6 +137,11 @@ class Filters:
         del refused.by[client]
         if not refused.by:
             pool.refused.pop(refused.resources, None)
+        left = tuple(other for other in client.refusals[pool] if other is not refused)
+        if left:
+            client.refusals[pool] = left
+        else:
+            del client.refusals[pool]
         _show_or_hide(pool, client)
 
     def _compact(self) -> None:
@@ -158,10 +161,7 @@ class Filters:
 
 
 def _show_or_hide(pool: Pool, client: Client) -> None:
-    theirs = [refused for refused in pool.refused.values() if client in refused.by]
-    if any(refused.hides for refused in theirs):
+    if any(refused.hides for refused in client.refusals.get(pool, ())):
         client.hidden |= pool.bit
     else:
         client.hidden &= ~pool.bit
-    if not theirs:
-        client.refusals.pop(pool, None)

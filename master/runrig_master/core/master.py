@@ -342,11 +342,11 @@ class Master:
 
     def _offer_free(self, now: float) -> None:
         self._tell_inverse_offers()
-        self._tell_offers(allocate(self.cluster, now))
+        self._tell_offers(self._allocate(now))
         for _ in range(PASSES_PER_TURN - 1):
             if not waiting.look_after(self.cluster, now) and not self.cluster.dirty:
                 break
-            self._tell_offers(allocate(self.cluster, now))
+            self._tell_offers(self._allocate(now))
         self._tell_inverse_offers()
 
     def _tell_offers(self, made: list[OutstandingOffer]) -> None:
@@ -357,6 +357,10 @@ class Master:
             for start in range(0, len(offers), OFFERS_PER_MESSAGE):
                 batch = offers[start : start + OFFERS_PER_MESSAGE]
                 self.cluster.tell(offers[0].framework, OffersMade(tuple(described(offer) for offer in batch)))
+
+    def _allocate(self, now: float) -> list[OutstandingOffer]:
+        """Run one pass."""
+        return allocate(self.cluster, now)
 
 
 PASSES_PER_TURN = 3

@@ -98,7 +98,7 @@ class Pools:
         self._runtimes: dict[RuntimeKind, Bits] = {}
         self._constraints: dict[Constraint, Bits] = {}
         self.known: dict[str, Counter[str]] = {}
-        """By attribute: its values on agents, with their number."""
+        """By attribute: its values on the agents that count, with their number."""
 
     def __len__(self) -> int:
         """Return how many there are."""
@@ -222,15 +222,18 @@ class Pools:
         for name, value in agent.attributes:
             self.known.setdefault(name, Counter())[value] += 1
 
-    def unsee(self, agent: Agent) -> None:
-        """Count them out."""
+    def unsee(self, agent: Agent) -> bool:
+        """Count them out; True: a value is not known any more."""
+        is_gone = False
         for name, value in agent.attributes:
             values = self.known[name]
             values[value] -= 1
             if not values[value]:
                 del values[value]
+                is_gone = True
             if not values:
                 del self.known[name]
+        return is_gone
 
 
 _FLAGS = bytes.maketrans(b"01", b"\0\1")

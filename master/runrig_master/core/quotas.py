@@ -49,12 +49,13 @@ class Quota:
         )
 
     def admits(self, held: Holding, more: Resources) -> bool:
-        """Say whether `more` can be added to what is held within it."""
-        return (
-            (self.cpu_millis is None or held.cpu_millis + more.cpu_millis <= self.cpu_millis)
-            and (self.mem_mib is None or held.mem_mib + more.mem_mib <= self.mem_mib)
-            and (self.disk_mib is None or held.disk_mib + more.disk_mib <= self.disk_mib)
-            and (self.gpus is None or held.gpus + more.gpus <= self.gpus)
+        """Say whether `more` can be added to what is held within it; where it is nothing, nothing matters."""
+        cpu, mem, disk, gpus = more.cpu_millis, more.mem_mib, more.disk_mib, more.gpus
+        return not (
+            (self.cpu_millis is not None and cpu and held.cpu_millis + cpu > self.cpu_millis)
+            or (self.mem_mib is not None and mem and held.mem_mib + mem > self.mem_mib)
+            or (self.disk_mib is not None and disk and held.disk_mib + disk > self.disk_mib)
+            or (self.gpus is not None and gpus and held.gpus + gpus > self.gpus)
         )
 
     def cut(self, held: Holding, resources: Resources) -> Resources:

@@ -126,6 +126,7 @@ class RoleNode:
         "own",
         "parent",
         "role",
+        "turned_away",
         "weight_millis",
     )
 
@@ -143,6 +144,8 @@ class RoleNode:
         self.limit: Quota | None = None
         self.guarantee: Quota | None = None
         self.is_optimistic = False
+        self.turned_away: dict[Client, None] = {}
+        """Whom its limit has kept from something since it last had more room."""
 
     def share(self, total: Holding) -> float:
         """Return the dominant share of what it holds, divided by its weight."""
@@ -193,6 +196,8 @@ class RoleTree:
         """Roles whose offers are optimistic, by name."""
         self._nodes: dict[Role, RoleNode] = {}
         self._is_total_new = False
+        self.eased: dict[RoleNode, None] = {}
+        """Roles that hold less than when their limit kept somebody from something."""
 
     def __iter__(self) -> Iterator[RoleNode]:
         """Yield every role, by name."""
@@ -263,6 +268,8 @@ class RoleTree:
         node.own.holding.remove(resources)
         for above in self.path(node):
             above.holding.remove(resources)
+            if above.turned_away:
+                self.eased[above] = None
         self._moved(client)
 
     def settle(self) -> None:

@@ -57,10 +57,9 @@ def _check_agent(agent: Agent) -> None:
     )
     assert all(amount >= 0 for amount in free.values()), f"{agent.id} has {free} free"
     if agent.is_overcommitted:
-        is_one = len(agent.pools) == 1
-        assert not is_one or any((used + offered)[name] > total[name] for name in used + offered)
-        for name, amount in free.items():
-            assert amount == total[name] - used[name] - offered[name]
+        pools = agent.pools.values()
+        reserved: Amounts = sum((amounts(pool.total) for pool in pools if pool.reservation), Counter())
+        assert _is_beyond(used + offered, total) or _is_beyond(reserved, total) or any(map(_is_pool_beyond, pools))
     else:
         assert used == amounts(agent.used), f"{agent.id} uses {used}, its books say {agent.used}"
         assert used + offered + free == total, f"{agent.id}: {used} + {offered} + {free} is not {total}"
@@ -97,11 +96,26 @@ def held(offer: OutstandingOffer) -> set[str]:
 
 
 def _check_pool(pool: Pool) -> None:
-    alive = [task for task in pool.agent.tasks.values() if not task.state.is_terminal and task.pool is pool]
-    used: Amounts = sum((amounts(task.resources) for task in alive), Counter())
-    if not pool.is_overcommitted:
+    used, free, total = _used(pool), amounts(pool.free), amounts(pool.total)
+    if pool.is_overcommitted:
+        taken = used + amounts(pool.offered)
+        assert all(amount == total[name] - taken[name] for name, amount in free.items())
+    else:
         assert used == amounts(pool.used)
-        assert used + amounts(pool.offered) + amounts(pool.free) == amounts(pool.total)
+        assert used + amounts(pool.offered) + free == total
+
+
+def _used(pool: Pool) -> Amounts:
+    alive = [task for task in pool.agent.tasks.values() if not task.state.is_terminal and task.pool is pool]
+    return sum((amounts(task.resources) for task in alive), Counter())
+
+
+def _is_pool_beyond(pool: Pool) -> bool:
+    return _is_beyond(_used(pool) + amounts(pool.offered), amounts(pool.total))
+
+
+def _is_beyond(taken: Amounts, total: Amounts) -> bool:
+    return any(taken[name] > total[name] for name in taken)
 
 
 def _check_offers(cluster: Cluster) -> None:

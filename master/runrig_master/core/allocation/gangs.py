@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from runrig_master.core.allocation.places import Places
-from runrig_master.core.allocation.predicates import quota_problem, suitable
+from runrig_master.core.allocation.predicates import suitable
 from runrig_master.core.clients import Client, Wanted
 from runrig_master.core.pools import Pool
 
@@ -49,7 +49,7 @@ def _place_all(pass_: Pass, member: Wanted, taken: list[tuple[Wanted, Pool]]) ->
     candidates = pass_.scope(member.client, True) & suitable(cluster, member)
     places = Places(cluster, member, candidates, pass_.now)
     for _ in range(member.unmet):
-        pool = places.best() if quota_problem(cluster, member) is None else None
+        pool = None if pass_.is_beyond_quota(member) else places.best()
         if pool is None:
             return False
         pass_.take_task(member, pool)

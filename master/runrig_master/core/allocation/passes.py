@@ -10,6 +10,8 @@ Rule 4: who has passed a pool on in this turn, or takes raw offers and had no us
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from runrig.resources import Resources
 from runrig_master.core.allocation import gangs, optimistic
 from runrig_master.core.allocation.places import Places
@@ -33,7 +35,7 @@ from runrig_master.core.state import OutstandingOffer
 def allocate(cluster: Cluster, now: float) -> list[OutstandingOffer]:
     """Run a pass if anything changed; return the offers made."""
     cluster.settle_conflicts()
-    if not cluster.dirty and not cluster.hungry and not cluster.reshaped:
+    if not (cluster.dirty or cluster.hungry or cluster.reshaped or cluster.tree.eased):
         cluster.passed_on = {}
         return []
     pass_ = Pass(cluster, now)
@@ -62,6 +64,7 @@ class Pass:
         self.now = now
         self.dirty = cluster.dirty & cluster.pools.offerable
         self.hungry, cluster.hungry = cluster.hungry, {}
+        self._ask_again_who_was_turned_away()
         self.passed_on, cluster.passed_on = cluster.passed_on, {}
         cluster.dirty = 0
         for pool in cluster.pools.within(self.dirty):
@@ -69,9 +72,10 @@ class Pass:
                 cluster.filters.refresh(pool)
         self.asks_again = False
         """Even those who stand back are asked now."""
+        self._is_demand_waiting = bool(cluster.backlog.waiting)
         self._stand_back: dict[Client, None] = {}
         """Clients of raw offers that have let demand go first."""
-        self.round = 2 * cluster.passes
+        self.round = cluster.next_round()
         self.made: list[OutstandingOffer] = []
         self._takes: dict[tuple[Client, Pool, str], _Take] = {}
         self._judged: dict[Client, None] = {}
@@ -79,6 +83,8 @@ class Pass:
         self._open: dict[Client, Bits] = {}
         self._at: dict[Client, int] = {}
         """How far a client's queue is spent."""
+        self._has_rebalanced = False
+        """A task was taken of a group in which other demand balances that found nothing before."""
         self._guaranteed: RoleNode | None = None
         """The role whose guarantee is being served."""
 
@@ -87,17 +93,29 @@ class Pass:
         cluster = self.cluster
         self._take_up_feasible()
         self._serve_guarantees()
-        queue = Queue(cluster.tree.root, cluster.tree.total)
-        while queue.serve(self._step):
-            pass
+        self._serve_all(self._step)
         if self.passed_on or self._stand_back:
             self.asks_again = True
-            self.round += 1
-            self._at.clear()
-            self._places.clear()
-            queue = Queue(cluster.tree.root, cluster.tree.total)
-            while queue.serve(self._late_step):
+            self._begin_round()
+            self._serve_all(self._late_step)
+        cluster.tree.eased.clear()
+
+    def _serve_all(self, step: Callable[[Client], bool]) -> None:
+        """Serve whoever can take something; again those whose constraints what was taken since has eased."""
+        tree = self.cluster.tree
+        while True:
+            queue = Queue(tree.root, tree.total)
+            while queue.serve(step):
                 pass
+            if not self._has_rebalanced:
+                return
+            self._has_rebalanced = False
+            self._begin_round()
+
+    def _begin_round(self) -> None:
+        self.round = self.cluster.next_round()
+        self._at.clear()
+        self._places.clear()
 
     def issue(self) -> list[OutstandingOffer]:
         """Make offers of what was taken; return them."""
@@ -146,7 +164,7 @@ class Pass:
     def _stands_back(self, client: Client) -> bool:
         """Say whether demand goes first: what it waits for must not travel round those who have no use for it."""
         is_idle = client.idle_until > self.now and not self.asks_again and self._guaranteed is None
-        if is_idle and self.cluster.backlog.waiting:
+        if is_idle and self._is_demand_waiting:
             self._stand_back[client] = None
             return True
         return False
@@ -165,16 +183,21 @@ class Pass:
     def _raw_step(self, client: Client) -> bool:
         """Take all of one pool."""
         candidates = self.scope(client, client in self.hungry) & self.open_to(client) & ~client.hidden
-        if not candidates or is_at_limit(self.cluster, client):
-            return False
-        for pool in self.cluster.pools.within(candidates):
-            if (client, pool, "") in self._takes:
-                continue
-            resources = self.cut(client, pool)
-            if resources is not None:
-                self._take(client, pool, resources)
-                return True
+        if candidates and not is_at_limit(self.cluster, client):
+            for pool in self.cluster.pools.within(candidates):
+                resources = self.cut(client, pool)
+                if resources is not None:
+                    self._take(client, pool, resources)
+                    return True
+        if self.cluster.tree.has_limits:
+            self._turn_away(client)
         return False
+
+    def _turn_away(self, client: Client) -> None:
+        """Remember who is to be asked again when what is below a limit holds less."""
+        for node in self.cluster.tree.path(client.node):
+            if node.limit is not None:
+                node.turned_away[client] = None
 
     def cut(self, client: Client, pool: Pool) -> Resources | None:
         """Return what a client without demand is offered of a pool; None: nothing."""
@@ -204,7 +227,7 @@ class Pass:
         return False
 
     def _place_for(self, wanted: Wanted) -> Pool | None:
-        if quota_problem(self.cluster, wanted) is not None:
+        if self.is_beyond_quota(wanted):
             return None
         pool = self.places(wanted).best()
         if pool is None:
@@ -212,6 +235,13 @@ class Pass:
             if wanted.is_new and not wanted.offered:
                 self.judge(wanted)
         return pool
+
+    def is_beyond_quota(self, wanted: Wanted) -> bool:
+        """Say whether a limit keeps a demand from one task more; it is asked again when that has more room."""
+        if not self.cluster.tree.has_limits or quota_problem(self.cluster, wanted) is None:
+            return False
+        self._turn_away(wanted.client)
+        return True
 
     def places(self, wanted: Wanted) -> Places:
         """Return the pools that a demand may still take from in this pass."""
@@ -248,6 +278,16 @@ class Pass:
                 self.hungry[wanted.client] = None
                 line_up(wanted.client)
 
+    def _ask_again_who_was_turned_away(self) -> None:
+        """Show all pools to those whom a limit has kept from something, and has more room now."""
+        for node in self.cluster.tree.eased:
+            turned_away, node.turned_away = node.turned_away, {}
+            for client in turned_away:
+                self.hungry[client] = None
+                for wanted in client.queue:
+                    wanted.is_new = True
+        self.cluster.tree.eased.clear()
+
     def open_to(self, client: Client) -> Bits:
         """Return the pools that are not reserved for others than a client."""
         bits = self._open.get(client)
@@ -262,7 +302,13 @@ class Pass:
         take = self._take(wanted.client, pool, need(wanted.demand, pool), wanted.demand.gang_id)
         take.parts[wanted] = take.parts.get(wanted, 0) + 1
         wanted.offered += 1
-        wanted.client.framework.groups.add(wanted.demand.group, pool.agent, 1)
+        group, framework = wanted.demand.group, wanted.client.framework
+        framework.groups.add(group, pool.agent, 1)
+        self._has_rebalanced |= any(
+            other.is_balancing and other.spent == self.round
+            for client in framework.clients.values()
+            for other in client.counting.get(group, ())
+        )
 
     def give_back(self, wanted: Wanted, pool: Pool) -> None:
         """Undo the latest task taken of a demand from a pool."""
@@ -270,6 +316,8 @@ class Pass:
         resources = take.tasks.pop()
         self.cluster.give_back(pool, wanted.client, resources)
         take.resources = take.resources - resources
+        if not take.tasks:
+            del self._takes[wanted.client, pool, wanted.demand.gang_id]
         take.parts[wanted] -= 1
         wanted.offered -= 1
         wanted.client.framework.groups.add(wanted.demand.group, pool.agent, -1)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import heapq
 
-from runrig.constraints import Operator
 from runrig.demand import Placement
 from runrig_master.core.allocation.predicates import fits, is_refused
 from runrig_master.core.clients import Wanted
@@ -28,8 +27,7 @@ class Places:
         self._wanted = wanted
         self._now = now
         self._left = candidates
-        self._is_balancing = any(item.operator is Operator.GROUP_BY for item in wanted.counting)
-        """A pool that breaks GROUP_BY now may meet it once others have been taken."""
+        self._is_balancing = wanted.is_balancing
         self._heap: list[tuple[Key, Pool]] | None = None
         if wanted.demand.placement is not Placement.ANY:
             self._heap = [(self._key(pool), pool) for pool in cluster.pools.within(candidates)]
