@@ -15,7 +15,7 @@ from runrig.errors import Conflict, NotFound, RunrigError
 from runrig.ids import AgentId, FrameworkId
 from runrig.offers import FrameworkInfo, RefusalCode, RescindReason, StreamRefused
 from runrig.tasks import Reason, TaskState
-from runrig_master.core import maintenance, statuses
+from runrig_master.core import maintenance, role_settings, statuses
 from runrig_master.core.cluster import Cluster
 from runrig_master.core.events import StreamId
 from runrig_master.core.reservations import Reserves
@@ -103,6 +103,8 @@ def _take_back(cluster: Cluster, agent: Agent, stream: StreamId, report: Registe
     _merge_tasks(cluster, agent, report.tasks, was, now)
     maintenance.agent_returned(cluster, agent, now)
     cluster.count_in(agent)
+    cluster.recovered(agent)
+    role_settings.keep_limits(cluster)
     cluster.touch("agent", agent.id)
 
 
@@ -252,6 +254,7 @@ def mark_unreachable(cluster: Cluster, agent: Agent, now: float) -> None:
     cluster.silent.pop(agent.id, None)
     agent.since = now
     cluster.count_out(agent)
+    cluster.recovered(agent)
     _clear_filters(cluster, agent)
     cluster.persist_agent(agent)
     cluster.note("agent unreachable", True, agent=agent.id, tasks=len(agent.tasks))
@@ -297,6 +300,7 @@ def mark_gone(cluster: Cluster, agent_id: AgentId, now: float) -> RunrigError | 
     cluster.persist_agent(agent)
     cluster.withdraw(agent, RescindReason.AGENT_LEFT)
     cluster.count_out(agent)
+    cluster.recovered(agent)
     _clear_filters(cluster, agent)
     _end_tasks_of_gone(cluster, agent, now)
     cluster.change_reserves(agent, Reserves(agent.id))

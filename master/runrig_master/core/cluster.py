@@ -87,6 +87,8 @@ class Cluster:
         """Agents that are expected back: disconnected, or not heard of since this leadership began."""
         self.unseen: dict[AgentId, Agent] = {}
         """Agents that this leadership knows from the store alone: nobody can say which tasks they have."""
+        self.recovering: dict[AgentId, Agent] = {}
+        """Agents that may still come back after a failover with tasks: what roles hold is not known before."""
         self.absent: dict[FrameworkId, Framework] = {}
         """Frameworks without a scheduler, whose failover deadline runs."""
         self.inverse_offers = InverseOffers(epoch, settings.inverse_offers_per_framework)
@@ -422,6 +424,17 @@ class Cluster:
                 for wanted in client.wanted.values():
                     wanted.is_new = True
                 self.hungry[client] = None
+
+    def recovered(self, agent: Agent) -> None:
+        """Learn what an agent has that was expected back, or that it is expected no more."""
+        if self.recovering.pop(agent.id, None) is not None and not self.recovering:
+            self.know_holdings()
+
+    def know_holdings(self) -> None:
+        """Offer to roles with a limit, too, as what they hold is known as far as it will be."""
+        self.recovering.clear()
+        if self.tree.has_limits:
+            self.mark_all_hungry()
 
     # Offers
 

@@ -95,6 +95,7 @@ class Master:
         """Take up what the store remembers: agents that should come back, frameworks and their deadlines."""
         self.cluster = Cluster(cluster_id, epoch, settings)
         self._silence = Silence(self.cluster)
+        self._holdings_due = now + settings.agent_return_timeout_s
         for record in records:
             self._recall(record, now)
         operations.recalled(self.cluster)
@@ -147,6 +148,7 @@ class Master:
                 agent.is_deactivated = record.is_deactivated
                 maintenance.recall(cluster, agent, record)
                 if agent.presence is Presence.RECOVERING:
+                    cluster.recovering[agent.id] = agent
                     agent.unreachable_at = now + cluster.settings.agent_return_timeout_s
                     cluster.silent[agent.id] = agent
                 if agent.presence is not Presence.GONE:
@@ -296,10 +298,16 @@ class Master:
         self._silence.tick(now)
         self._remove_absent(now)
         self._forget_oldest_completed()
+        self._stop_waiting_for_holdings(now)
         self._expire_offers(now)
         self._expire_filters(now)
         self._maintain(now)
         self._offer_free(now)
+
+    def _stop_waiting_for_holdings(self, now: float) -> None:
+        """Offer to limited roles again even if an agent has not come back: it may never be marked unreachable."""
+        if self.cluster.recovering and now >= self._holdings_due:
+            self.cluster.know_holdings()
 
     def _remove_absent(self, now: float) -> None:
         for framework in list(self.cluster.absent.values()):

@@ -30,7 +30,7 @@ def asked(cluster: Cluster, event: RoleEvent) -> RunrigError | None:
     for record in records:
         _keep(cluster, record)
     if isinstance(event, QuotasAsked):
-        _rescind_what_is_too_much(cluster, event.quotas)
+        keep_limits(cluster)
     cluster.mark_all_hungry()
     return None
 
@@ -87,13 +87,15 @@ def _amounts(holding: Holding) -> dict[str, int]:
     return {name: getattr(holding, name) for name in DIMENSIONS}
 
 
-def _rescind_what_is_too_much(cluster: Cluster, quotas: tuple[RoleQuota, ...]) -> None:
-    for quota in quotas:
-        if quota.limit is not None:
-            over = _over(cluster, quota.role, quota.limit.amounts())
+def keep_limits(cluster: Cluster) -> None:
+    """Take back offers of roles that hold more than their limits: a limit is new, or tasks came back with an agent."""
+    if not cluster.tree.has_limits:
+        return
+    for role, record in cluster.role_settings.items():
+        if record.limit is not None:
+            over = _over(cluster, role, record.limit.amounts())
             if over:
-                offers = _newest_that_free(cluster, quota.role, over)
-                cluster.rescind(offers, RescindReason.QUOTA_CHANGED)
+                cluster.rescind(_newest_that_free(cluster, role, over), RescindReason.QUOTA_CHANGED)
 
 
 def _over(cluster: Cluster, role: Role, limit: dict[str, int]) -> dict[str, int]:

@@ -11,7 +11,21 @@ from runrig.v1 import state_pb2
 from runrig_master.core.commands import AnswerOperator, Persist, RoleRecord
 from runrig_master.core.quotas import MAX_QUOTA, Quota, RoleQuota
 from runrig_master.records_grpc import entry, record
-from tests.master.core.cluster import World, agent, answer, framework, given, of, offers_in, rescinded
+from tests.master.core.cluster import (
+    SETTINGS,
+    START,
+    World,
+    agent,
+    answer,
+    found,
+    framework,
+    given,
+    of,
+    offers_in,
+    rescinded,
+    running,
+    task,
+)
 
 
 def quota(role: str, limit: Quota | None = None, guarantee: Quota | None = None) -> RoleQuota:
@@ -163,6 +177,58 @@ def test_a_limit_that_is_kept_takes_no_offer_back() -> None:
     assert len(offers_in(world.turn())) == 1
 
     assert rescinded(world.set_quotas(quota("f", cpus(8)), quota("g", cpus(0)))) == []
+
+
+def test_a_limited_role_is_offered_nothing_after_a_failover_until_it_is_known_what_it_holds() -> None:
+    world = given(agent("a1"), agent("a2"), framework("f"), framework("g"))
+    world.set_quotas(quota("f", cpus(4)))
+    world.restart()
+    world.subscribe(framework("f"))
+
+    early = offers_in(world.connect(agent("a2")))
+    late = offers_in(world.connect(agent("a1"), found("t", cpus=3)))
+
+    assert early == []
+    assert [offer.resources.cpu_millis for offer in late] == [1000]
+
+
+def test_roles_without_a_limit_do_not_wait_for_agents_after_a_failover() -> None:
+    """Rule 19."""
+    world = given(agent("a1"), agent("a2"), framework("f"))
+    world.set_quotas(quota("g", cpus(4)))
+    world.restart()
+    world.subscribe(framework("f"))
+
+    assert [offer.role for offer in offers_in(world.connect(agent("a2")))] == ["f"]
+
+
+@pytest.mark.parametrize("leave", ["time", "gone"])
+def test_a_limited_role_does_not_wait_for_ever_for_an_agent_that_never_comes_back(leave: str) -> None:
+    world = given(agent("a1"), agent("a2"), framework("f"))
+    world.set_quotas(quota("f", cpus(4)))
+    world.restart()
+    world.subscribe(framework("f"))
+    world.connect(agent("a2"))
+    due = world.master.next_deadline()
+
+    commands = world.mark_gone("a1") if leave == "gone" else world.turn(after=SETTINGS.agent_return_timeout_s)
+
+    assert due is not None
+    assert due <= START + SETTINGS.agent_return_timeout_s
+    assert [offer.resources.cpu_millis for offer in offers_in(commands)] == [4000]
+
+
+def test_offers_are_taken_back_when_an_agent_returns_with_tasks_that_fill_the_limit() -> None:
+    world = running(task("t", cpus=3), on=agent("a1"))
+    world.set_quotas(quota("f", cpus(4)))
+    world.lose_agent()
+    world.turn(after=SETTINGS.silence_timeout_s + 1)
+    [offer] = offers_in(world.connect(agent("a2")))
+
+    commands = world.connect(agent("a1"), found("t", cpus=3))
+
+    assert (offer.offer_id, RescindReason.QUOTA_CHANGED) in rescinded(commands)
+    assert [made.resources.cpu_millis for made in offers_in(commands)] == [1000]
 
 
 @pytest.mark.parametrize("role", ["", "a//b", "/"])

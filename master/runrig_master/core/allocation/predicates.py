@@ -267,9 +267,12 @@ def quota_problem(cluster: Cluster, wanted: Wanted) -> RoleNode | None:
 
 
 def over_limit(cluster: Cluster, client: Client, more: Resources) -> Iterator[RoleNode]:
-    """Yield the roles above a client whose limit `more` would exceed, the lowest first."""
+    """Yield the roles above a client whose limit `more` would exceed, as far as is known, the lowest first.
+
+    After a failover agents are still to come back, and nobody can say what of a limited role runs there.
+    """
     for node in cluster.tree.path(client.node):
-        if node.limit is not None and not node.limit.admits(node.holding, more):
+        if node.limit is not None and (cluster.recovering or not node.limit.admits(node.holding, more)):
             yield node
 
 

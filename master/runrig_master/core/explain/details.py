@@ -190,6 +190,9 @@ def claimants(pool: Pool) -> str:
 
 def quota_text(cluster: Cluster, client: Client, more: Resources) -> str:
     """Say which limits are in the way, how much of them is held, and by how much they are exceeded."""
+    if cluster.recovering:
+        agents = f"{len(cluster.recovering)} agent{'s' * (len(cluster.recovering) > 1)}"
+        return f"what roles with a limit hold is not known before {agents} are back after the master's restart"
     return joined(_limit(node, more) for node in over_limit(cluster, client, more))
 
 

@@ -280,7 +280,7 @@ class _Search:
 
     def raise_limits(self) -> Iterator[RaiseLimits]:
         """Yield the least limits under which it would fit."""
-        if not self._turned_by(Kind.QUOTA):
+        if not self._turned_by(Kind.QUOTA) or self.cluster.recovering:
             return
         limits: list[tuple[Role, Quota]] = []
         words: list[str] = []
