@@ -104,7 +104,7 @@ def _take_back(cluster: Cluster, agent: Agent, stream: StreamId, report: Registe
     maintenance.agent_returned(cluster, agent, now)
     cluster.count_in(agent)
     cluster.recovered(agent)
-    role_settings.keep_limits(cluster)
+    role_settings.keep_limits(cluster, {task.role: None for task in agent.tasks.values()})
     cluster.touch("agent", agent.id)
 
 

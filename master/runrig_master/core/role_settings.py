@@ -6,6 +6,7 @@ until it ends.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 from runrig.errors import InvalidInput, RunrigError
@@ -14,7 +15,7 @@ from runrig.offers import RescindReason
 from runrig_master.core.cluster import Cluster
 from runrig_master.core.commands import Forget, Persist, RoleRecord
 from runrig_master.core.events import QuotasAsked, RoleEvent, RoleOffersAsked, WeightAsked
-from runrig_master.core.quotas import DIMENSIONS, RoleQuota, check_quotas, is_within
+from runrig_master.core.quotas import DIMENSIONS, RoleQuota, ancestors, check_quotas, is_within
 from runrig_master.core.resources import Holding
 from runrig_master.core.state import OutstandingOffer, Presence
 
@@ -30,7 +31,7 @@ def asked(cluster: Cluster, event: RoleEvent) -> RunrigError | None:
     for record in records:
         _keep(cluster, record)
     if isinstance(event, QuotasAsked):
-        keep_limits(cluster)
+        keep_limits(cluster, [quota.role for quota in event.quotas])
     cluster.mark_all_hungry()
     return None
 
@@ -87,12 +88,13 @@ def _amounts(holding: Holding) -> dict[str, int]:
     return {name: getattr(holding, name) for name in DIMENSIONS}
 
 
-def keep_limits(cluster: Cluster) -> None:
-    """Take back offers of roles that hold more than their limits: a limit is new, or tasks came back with an agent."""
+def keep_limits(cluster: Cluster, roles: Iterable[Role]) -> None:
+    """Take back offers where one of `roles` or one above holds too much: a limit is new, or tasks have come back."""
     if not cluster.tree.has_limits:
         return
-    for role, record in cluster.role_settings.items():
-        if record.limit is not None:
+    for role in dict.fromkeys(each for below in roles for each in (below, *ancestors(below))):
+        record = cluster.role_settings.get(role)
+        if record is not None and record.limit is not None:
             over = _over(cluster, role, record.limit.amounts())
             if over:
                 cluster.rescind(_newest_that_free(cluster, role, over), RescindReason.QUOTA_CHANGED)

@@ -10,6 +10,7 @@ from runrig.offers import RescindReason
 from runrig.v1 import state_pb2
 from runrig_master.core.commands import AnswerOperator, Persist, RoleRecord
 from runrig_master.core.quotas import MAX_QUOTA, Quota, RoleQuota
+from runrig_master.core.state import Presence
 from runrig_master.records_grpc import entry, record
 from tests.master.core.cluster import (
     SETTINGS,
@@ -216,6 +217,22 @@ def test_a_limited_role_does_not_wait_for_ever_for_an_agent_that_never_comes_bac
     assert due is not None
     assert due <= START + SETTINGS.agent_return_timeout_s
     assert [offer.resources.cpu_millis for offer in offers_in(commands)] == [4000]
+
+
+def test_a_limited_role_does_not_wait_for_agents_that_are_too_many_to_be_marked_unreachable() -> None:
+    world = given(*(agent(f"a{number}") for number in range(12)), framework("f"))
+    world.set_quotas(quota("f", cpus(4)))
+    world.restart()
+    world.subscribe(framework("f"))
+    world.connect(agent("a0"))
+    for _ in range(8):
+        world.turn(after=SETTINGS.agent_return_timeout_s / 8)
+    missing = [each for each in world.master.cluster.agents.values() if each.presence is Presence.RECOVERING]
+
+    [(owner, offer)] = world.witness.offers.values()
+
+    assert missing
+    assert (owner, offer.resources.cpu_millis) == ("f", 4000)
 
 
 def test_offers_are_taken_back_when_an_agent_returns_with_tasks_that_fill_the_limit() -> None:
