@@ -24,6 +24,7 @@ from runrig.offers import (
     Operation,
     Reconcile,
     Reserve,
+    Revive,
     Subscribed,
     Suppress,
     TaskReference,
@@ -96,6 +97,7 @@ class Greedy:
     def __init__(self, name: str, seed: int, tasks_most: int = 15) -> None:
         self._name = name
         self._chance = random.Random(f"{seed}/{name}")
+        self._whims = random.Random(f"{seed}/{name}/whims")
         self._tasks_most = tasks_most
         self._number = 0
         self._alive: dict[TaskId, AgentId] = {}
@@ -122,7 +124,7 @@ class Greedy:
                         self._alive.pop(update.task_id, None)
                     else:
                         self._alive[update.task_id] = update.agent_id
-                return self._kill_all() if self.is_sated else self._kill_some()
+                return self._kill_all() if self.is_sated else [*self._kill_some(), *self._think_again()]
             case Sated():
                 self.is_sated = True
                 self._killed.clear()
@@ -184,6 +186,10 @@ class Greedy:
         left = [task_id for task_id in self._alive if task_id not in self._killed]
         self._killed.update(left)
         return [Kill(task_id, 2_000) for task_id in left]
+
+    def _think_again(self) -> list[RawDecision]:
+        """Forget now and then what was refused: nobody else without demand does."""
+        return [Revive()] if self._whims.random() < 0.05 else []
 
     def _kill_some(self) -> list[RawDecision]:
         if not self._alive or self._chance.random() > 0.1:
