@@ -39,6 +39,8 @@ class Pool:
     left: Amounts
     is_offerable: bool
     away: Unavailability | None = None
+    is_called_in: bool = False
+    """Offers of it were called in for demand that waits."""
 
     @property
     def is_of_use(self) -> bool:
@@ -226,7 +228,8 @@ class NaiveAllocator:
 
     def _take_a_pool(self, client: Client) -> bool:
         for pool in self.scene.pools:
-            if not self._is_shown(client, pool):
+            is_asked_late = pool.is_called_in and not self._asks_again and self._served is None
+            if is_asked_late or not self._is_shown(client, pool):
                 continue
             part = self._cut(client, copy.deepcopy(pool.left))
             if is_of_use(part) and not self._is_refused(client, pool, part):

@@ -23,7 +23,7 @@ def scene_of(cluster: Cluster, now: float) -> Scene:
     assert not any(pool.claims for pool in in_order), "claims are beyond the naive allocator"
     scene = Scene(
         now,
-        [_pool(pool) for pool in in_order],
+        [_pool(pool, cluster.called_in) for pool in in_order],
         [
             _client(cluster, framework, client, now)
             for framework in cluster.frameworks.values()
@@ -67,7 +67,7 @@ def _key(pool: pools.Pool) -> PoolKey:
     return (pool.agent.id, pool.reservation_id)
 
 
-def _pool(pool: pools.Pool) -> Pool:
+def _pool(pool: pools.Pool, called_in: pools.Bits) -> Pool:
     agent = pool.agent
     return Pool(
         _key(pool),
@@ -78,6 +78,7 @@ def _pool(pool: pools.Pool) -> Pool:
         counted(pool.free),
         _is_offerable(agent),
         agent.unavailability,
+        bool(pool.bit & called_in),
     )
 
 

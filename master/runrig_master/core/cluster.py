@@ -71,6 +71,8 @@ class Cluster:
         """Pools of which something may have somebody to go to; a pass empties it."""
         self.hungry: dict[Client, None] = {}
         """Clients that must be shown all pools in the next pass."""
+        self.called_in: Bits = 0
+        """Pools that held offers of which were called in: demand is asked first; a pass empties it."""
         self.passed_on: dict[Client, Bits] = {}
         """Who has declined which pools in this turn: others are asked first; a pass empties it."""
         self.backlog = Backlog()

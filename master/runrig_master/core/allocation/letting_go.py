@@ -28,6 +28,7 @@ def call_in(cluster: Cluster, now: float) -> bool:
             called.update(dict.fromkeys(_useful(cluster, wanted, held, called, now)))
     for offer in called:
         until = now + IDLE_S
+        cluster.called_in |= offer.pool.bit
         cluster.filters.refuse(offer.pool, offer.client, Refusal(offer.resources, until, HELD_WITHOUT_AN_ANSWER))
     cluster.rescind(list(called), RescindReason.DEMANDED)
     return bool(called)

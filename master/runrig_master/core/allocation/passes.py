@@ -5,7 +5,7 @@ Rule 1: a step takes the client that is first in the tree's order, and gives it 
 Rule 2: a client is shown the pools that changed since the last pass, and all of them when it wants more than then.
 Rule 3: who can take nothing more is not asked again in the pass.
 Rule 4: who has passed a pool on in this turn, or takes raw offers and had no use for the last while demand waits, is
-        asked when the others have had what they want.
+        asked when the others have had what they want; so is everybody without demand for what was called in for it.
 """
 
 from __future__ import annotations
@@ -66,6 +66,7 @@ class Pass:
         self.hungry, cluster.hungry = cluster.hungry, {}
         self._ask_again_who_was_turned_away()
         self.passed_on, cluster.passed_on = cluster.passed_on, {}
+        self.called_in, cluster.called_in = cluster.called_in, 0
         cluster.dirty = 0
         for pool in cluster.pools.within(self.dirty):
             if pool.refused:
@@ -183,6 +184,9 @@ class Pass:
     def _raw_step(self, client: Client) -> bool:
         """Take all of one pool."""
         candidates = self.scope(client, client in self.hungry) & self.open_to(client) & ~client.hidden
+        if candidates & self.called_in and not self.asks_again and self._guaranteed is None:
+            self._stand_back[client] = None
+            candidates &= ~self.called_in
         if candidates and not is_at_limit(self.cluster, client):
             for pool in self.cluster.pools.within(candidates):
                 resources = self.cut(client, pool)
