@@ -144,7 +144,7 @@ def _claimed(pool: Pool, claim: Claim, made: list[Claim]) -> Resources:
 
 
 def _foresee(gang: Gang, now: float) -> None:
-    """See when all that a gang has claimed will be free if tasks end as they promise: until then others may use it."""
+    """Foresee when all that a gang has claimed will be free: until then others may use it."""
     claims = [claim for wanted in gang for claim in wanted.claims]
     start_at = max((_complete_at(claim, now) for claim in claims), default=now)
     for claim in claims:
@@ -152,24 +152,28 @@ def _foresee(gang: Gang, now: float) -> None:
 
 
 def _complete_at(claim: Claim, now: float) -> float:
+    """Return when what is claimed will be free if nothing more comes in; now: nobody can tell, so nothing is lent."""
     free = claim.pool.free.without_ports()
     need = claim.resources.without_ports()
     if free.contains(need):
         return now
-    for end, resources in sorted(_promised(claim.pool, now), key=lambda each: each[0]):
+    for end, resources in sorted(_expected(claim.pool, now), key=lambda each: each[0]):
         free = free + resources.without_ports()
         if free.contains(need):
             return max(now, end)
-    return claim.until
+    return now
 
 
-def _promised(pool: Pool, now: float) -> Iterator[tuple[float, Resources]]:
-    """Yield when what of a pool will be free, as tasks promise, and the demand that offers were cut for."""
+def _expected(pool: Pool, now: float) -> Iterator[tuple[float, Resources]]:
+    """Yield when what of a pool is expected to be free, as tasks promise, and the demand that offers were cut for.
+
+    A task that promises nothing is expected to run as long again as it has. So what is lent meanwhile puts a gang off
+    by no more than it has waited for such tasks.
+    """
     for task in pool.agent.tasks.values():
-        promise_ms = task.terms.expected_duration_ms
-        if task.pool is pool and not task.state.is_terminal and promise_ms:
-            yield (task.launched_at_ms + promise_ms) / 1000, task.resources
+        if task.pool is pool and not task.state.is_terminal:
+            launched_at, promise_ms = task.launched_at_ms / 1000, task.terms.expected_duration_ms
+            yield launched_at + promise_ms / 1000 if promise_ms else max(now, 2 * now - launched_at), task.resources
     for offer in pool.offers.values():
-        promises_ms = [wanted.demand.expected_duration_ms for wanted, _ in offer.parts]
-        if promises_ms and all(promises_ms):
-            yield now + max(promises_ms) / 1000, offer.resources
+        promise_ms = max((wanted.demand.expected_duration_ms for wanted, _ in offer.parts), default=0)
+        yield now + promise_ms / 1000, offer.resources
