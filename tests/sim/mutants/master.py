@@ -197,8 +197,8 @@ MUTANTS = (
     ),
     _maintenance(
         name="a failover forgets the deadline of a drain",
-        old="        cluster.drain_deadlines.set(agent.id, agent.drain.deadline)\n    _set_end(cluster, agent)\n",
-        new="        pass\n    _set_end(cluster, agent)\n",
+        old="        cluster.departures.drain_deadlines.set(agent.id, agent.drain.deadline)\n    _set_end",
+        new="        pass\n    _set_end",
     ),
     _maintenance(
         name="a drain is not written down",
