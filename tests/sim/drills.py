@@ -134,6 +134,8 @@ def empty_agents(simulation: Simulation) -> None:
     busy = dict.fromkeys(task.agent_id for task in cluster.truth.running())
     names = [*busy, *(name for name in cluster.all_agents if name not in busy)]
     names = [name for name in names if name not in simulation.storm.gone | simulation.storm.lost][:3]
+    if len(names) < 3:
+        return  # the storm has left too few
     now_ms = int(cluster.leader.now * 1000)
     away = Unavailability(now_ms + 5_000, 10_000)
     starts = len(cluster.starts)
