@@ -556,6 +556,7 @@ class Cluster:
 
     def _end_claim(self, claim: Claim) -> None:
         del self.backlog.claims[claim]
+        self.backlog.claims_ended += 1
         claim.pool.claims.remove(claim)
         claim.wanted.claims.remove(claim)
         self.mark_dirty(claim.pool.agent)
