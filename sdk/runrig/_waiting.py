@@ -172,7 +172,8 @@ def fit_of(want: Want) -> object:
     """Return what two wants share if a place that has not enough for one has not for the other."""
     spec, fixed = want.spec, fixed_ports(want)
     ports = fixed, len(want.ports) - len(fixed)
-    return want.role, spec.resources, ports, want.constraints, spec.runtime_kind, spec.terms, spec.volume_ids
+    promise = want.expected_duration_ms
+    return want.role, spec.resources, ports, want.constraints, spec.runtime_kind, spec.terms, spec.volume_ids, promise
 
 
 def fixed_ports(want: Want) -> tuple[int, ...]:

@@ -173,7 +173,7 @@ class _Search:
         self.result = Matched()
         self._placed = placed
         self._now_ms = int(now * 1000)
-        rooms = sorted(map(Room, offers), key=_is_unreserved)
+        rooms = sorted(map(Room, offers), key=_generality)
         self._free = [room for room in rooms if not room.offer.gang_id]
         self._sets: dict[str, list[Room]] = {}
         for room in rooms:
@@ -332,8 +332,9 @@ class _Search:
             self.result.reasons[room.offer.offer_id] = reason
 
 
-def _is_unreserved(room: Room) -> bool:
-    return room.offer.reservation is None
+def _generality(room: Room) -> tuple[bool, bool]:
+    """Return a key of which the smallest is of use to the fewest: it is looked at first."""
+    return not room.offer.lent_for_ms, room.offer.reservation is None
 
 
 def _as_stated(wants: list[Want]) -> list[Want]:
@@ -375,6 +376,8 @@ def _problem(
     kind = want.spec.runtime_kind
     if room.offer.runtimes and kind not in room.offer.runtimes:
         return f"agent has no {kind.name.lower()} runtime"
+    if room.offer.lent_for_ms and not 0 < want.expected_duration_ms <= room.offer.lent_for_ms:
+        return f"lent to tasks that promise to end within {room.offer.lent_for_ms / 1000:g} s"
     if not room.left.contains(want.spec.resources):
         short = room.left.shortfall(want.spec.resources)
         return "short of " + ", ".join(f"{name} by {amount}" for name, amount in short.items())

@@ -28,7 +28,8 @@ class Offer:
 
     It is of one `reservation`, with the persistent volumes there that no task uses, or of what is not reserved. Offers
     with one `gang_id` are a set, to be accepted by one atomic Accept. Of an optimistic offer the resources may stand in
-    offers of others as well: the first Accept has them.
+    offers of others as well: the first Accept has them. With `lent_for_ms` they are kept for a gang that cannot start
+    yet: only tasks that promise to end within that time belong there.
     """
 
     offer_id: OfferId
@@ -44,6 +45,7 @@ class Offer:
     volumes: tuple[PersistentVolume, ...] = ()
     unavailability: Unavailability | None = None
     is_optimistic: bool = False
+    lent_for_ms: int = 0
 
     def attribute(self, name: str) -> str | None:
         """Return the first value of an attribute; `hostname` is one, too."""

@@ -106,9 +106,9 @@ class Raw:
 
 
 class Decliner(Raw):
-    """A framework that looks at each offer for `thinks_s` and then declines it, for as short as may be."""
+    """A framework that looks at each offer for `thinks_s` and then declines it."""
 
-    def __init__(self, name: str, thinks_s: float = 0.0, refuse_ms: int = 1_000) -> None:
+    def __init__(self, name: str, thinks_s: float = 0.0, refuse_ms: int = 5_000) -> None:
         super().__init__(name)
         self._thinks_s = thinks_s
         self._filter = Filter(refuse_ms, "just looking")

@@ -72,10 +72,10 @@ def test_a_hoarder_that_comes_back_again_and_again_holds_up_an_endless_stream_of
 def hoarded(hoarders: int = 1) -> Cluster:
     """Return a cluster of which all is held by frameworks that never answer."""
     cluster = Cluster(SETTINGS)
-    cluster.agents(AGENTS, "cpus:4;mem:8G")
     for number in range(hoarders):
         name = f"a-hoarder-{number:02}"
         cluster.run(name, Raw(name), roles=(name,))
+    cluster.agents(AGENTS, "cpus:4;mem:8G")
     cluster.advance("1s")
     assert sum(offer.resources.cpu_millis for offer in cluster.master.cluster.offers.values()) == 40_000
     return cluster

@@ -18,7 +18,7 @@ holds = Raw
 KINDS: dict[str, Callable[[str], Raw]] = {
     "holds": holds,
     "declines at once": Decliner,
-    "declines at once for no time": lambda name: Decliner(name, refuse_ms=0, thinks_s=0.01),
+    "declines soon for no time": lambda name: Decliner(name, refuse_ms=0, thinks_s=0.05),
     "declines after some thought": lambda name: Decliner(name, thinks_s=0.2),
     "declines after long thought": lambda name: Decliner(name, thinks_s=20.0),
 }
@@ -29,7 +29,7 @@ KINDS: dict[str, Callable[[str], Raw]] = {
 def test_a_picky_framework_is_running_within_a_second_of_asking_whatever_greedy_ones_do(kind: str, roles: str) -> None:
     cluster = busy_with(kind, roles)
     picky = cluster.run("picky", Crowd, roles=("picky",))
-    cluster.advance("7s")
+    cluster.advance("1s")
 
     picky.tell(Run(copies(TASK, "picky", 90)))
     took_s = cluster.until(lambda: picky.count() == 90, within=BOUND_S)
@@ -41,7 +41,7 @@ def test_a_picky_framework_is_running_within_a_second_of_asking_whatever_greedy_
 def test_it_is_as_fast_when_hosts_are_nearly_full_and_it_needs_all_that_is_left_of_each() -> None:
     cluster = busy_with("holds", "a role each")
     picky = cluster.run("picky", Crowd, roles=("picky",))
-    cluster.advance("7s")
+    cluster.advance("1s")
     whole: Want = task("work", cpus=4, mem="8G", constraints=[Constraint("hostname", Operator.UNIQUE)])
 
     picky.tell(Run(copies(whole, "picky", 90)))

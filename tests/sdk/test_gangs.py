@@ -132,10 +132,56 @@ def test_what_has_finished_is_not_run_again_after_a_restart_in_the_middle() -> N
     cluster.advance("10s")
     wants = gang(4)
     train.restart(wants)
+    said = listen(train)
     cluster.until(lambda: wants.is_done)
 
     assert wants.failed == []
     assert starts_by_run(cluster) == {"0": 4}
+    assert not [call for call in said if isinstance(call, Accept)]
+
+
+def test_a_restart_disturbs_no_later_run() -> None:
+    cluster = Cluster()
+    cluster.agents(2, resources="cpus:2;mem:2G", script=failing_once(".0.2", exit_code=1))
+    train = cluster.run("train", gang(4, retries=1))
+    cluster.until(lambda: set(train.tasks) == {f"train.1.{index}" for index in range(4)} and train.count() == 4)
+
+    train.kill()
+    train.restart(gang(4, retries=1))
+    cluster.advance("10s")
+
+    assert train.count() == 4
+    assert starts_by_run(cluster) == {"0": 4, "1": 4}
+
+
+def test_those_that_had_finished_are_tried_again_with_the_one_that_failed() -> None:
+    def script(item: LaunchableTask) -> Behaviour:
+        return {"train.0.0": Behaviour(1), "train.0.2": Behaviour(5, exit_code=1)}.get(item.task_id, Behaviour(60))
+
+    cluster = Cluster()
+    cluster.agents(2, resources="cpus:2;mem:2G", script=script)
+    wants = gang(4, retries=1)
+    cluster.run("train", wants)
+
+    cluster.until(lambda: wants.is_done)
+
+    assert (wants.failed, starts_by_run(cluster)) == ([], {"0": 4, "1": 4})
+
+
+def test_a_fault_of_the_cluster_leaves_all_retries() -> None:
+    def script(item: LaunchableTask) -> Behaviour:
+        if item.task_id == "train.0.2":
+            return Behaviour(fails_to_start=Reason.DISK_FULL)
+        return Behaviour(1, exit_code=1) if item.task_id == "train.1.2" else Behaviour(60)
+
+    cluster = Cluster()
+    cluster.agents(2, resources="cpus:2;mem:2G", script=script)
+    wants = gang(4, retries=1)
+    cluster.run("train", wants)
+
+    cluster.until(lambda: wants.is_done)
+
+    assert (wants.failed, starts_by_run(cluster)["2"]) == ([], 4)
 
 
 def test_a_restart_while_a_run_is_being_stopped_begins_the_next_once() -> None:

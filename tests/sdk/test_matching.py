@@ -305,6 +305,23 @@ def test_what_is_reserved_is_used_first_and_named_by_the_task(placement: Placeme
     assert [item.spec.terms.reservation_id for item in found.matches] == ["ssd"] * 4 + [""]
 
 
+def test_what_is_lent_goes_to_those_that_promise_to_end_in_time_and_to_them_first() -> None:
+    lent = replace(offer("h2", "cpus:1;mem:1G"), lent_for_ms=10_000)
+    wants = [
+        replace(want, expected_duration_ms=ms) for want, ms in zip(several(4), (0, 10_001, 9_000, 10_000), strict=True)
+    ]
+
+    found = match(wants, [lent, offer("h1", "cpus:2;mem:2G")], Placed())
+    alone = match(wants[:2], [lent], Placed())
+
+    assert [(item.want.expected_duration_ms, item.offer.hostname) for item in found.matches] == [
+        (0, "h1"),
+        (10_001, "h1"),
+        (9_000, "h2"),
+    ]
+    assert alone.reasons == {"o-h2": "lent to tasks that promise to end within 10 s"}
+
+
 def test_a_want_that_names_a_reservation_or_a_volume_goes_nowhere_else() -> None:
     bare = several(2)
     named = replace(bare[0], spec=replace(bare[0].spec, terms=Terms("ssd")))

@@ -99,6 +99,9 @@ def check_agent(agent: Agent) -> None:
         parts.append(agent.free)
         parts.append(Resources(disk_mib=sum(record.volume.disk_mib for record in agent.reserves.volumes.values())))
         assert is_whole(agent.info.resources, parts), f"{agent.id}: {agent.info.resources} is not the sum of {parts}"
+    for task in agent.tasks.values():
+        named = agent.pools.get(task.terms.reservation_id, agent.pools[""])
+        assert task.pool is named, f"{task.id} is counted in {task.pool.reservation_id!r}, not as its terms say"
     for pool in agent.pools.values():
         check_pool(pool)
 

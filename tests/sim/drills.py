@@ -1,17 +1,19 @@
 """What every simulation goes through once all is well, so that no rare storm is needed for it.
 
 All processes restart and hear what was said long ago; the leader's host goes out without a word; something is wanted
-while something else fits nowhere; agents are drained while masters change and one of them is down, and another is away
-for a planned time; agents are lost, and come back when their framework is no more.
+while something else fits nowhere; a role has a limit while masters change and an agent is missing; agents are drained
+while masters change and one of them is down, and another is away for a planned time; agents are lost, and come back
+when their framework is no more.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from runrig.ids import AgentId, FrameworkId
+from runrig.ids import AgentId, FrameworkId, Role
 from runrig.reservations import Unavailability
-from runrig_master.core.events import DeactivationAsked, DrainAsked, TeardownAsked, UnavailabilityAsked
+from runrig_master.core.events import DeactivationAsked, DrainAsked, QuotasAsked, TeardownAsked, UnavailabilityAsked
+from runrig_master.core.quotas import Quota, RoleQuota
 from runrig_service.core.questions import ChangeApps, RemoveApp, ShowApp
 from tests.master.core.books import check_books
 from tests.sim.workload import Act
@@ -82,12 +84,58 @@ def want_promptly(simulation: Simulation) -> None:
     cluster.advance(PROMPT_S)
 
 
+def limit_a_role(simulation: Simulation) -> None:
+    """Want more than the limit of a role leaves, over a failover after which an agent is missing for a while."""
+    cluster, service = simulation.cluster, simulation.users.service
+    role = Role("service")
+    busy = [task.agent_id for task in cluster.truth.running() if task.key[0] == "service"]
+    node = cluster.master.cluster.tree.get(role)
+    most = node.holding.cpu_millis + 500 if node is not None else 500
+    quota = RoleQuota(role, Quota(cpu_millis=most))
+    cluster.leader.ask(lambda question: QuotasAsked(question, (quota,)))
+    cluster.advance(1.0)
+    app = {"id": "/limited", "cmd": "serve", "cpus": 0.5, "mem": 32, "instances": 3}
+    service.ask(ChangeApps((app,), "/limited"))
+    _pass(simulation, PROMPT_S, most)
+    for master in cluster.masters.values():
+        master.kill()
+    for name in busy[:1]:
+        cluster.agent(name).kill()
+    cluster.masters["master-1"].start()
+    _pass(simulation, RECOVERED_S, most)
+    for name in busy[:1]:
+        cluster.agent(name).start()
+    _pass(simulation, RECOVERED_S, most)
+    shown = service.ask(ShowApp("/limited"))
+    assert isinstance(shown, dict)
+    assert shown["tasksRunning"] == 1, "of what is wanted just one fits the limit"
+    cluster.leader.ask(lambda question: QuotasAsked(question, (RoleQuota(role),)))
+    cluster.advance(RECOVERED_S)
+    shown = service.ask(ShowApp("/limited"))
+    assert isinstance(shown, dict)
+    assert shown["tasksRunning"] == 3, "the limit is gone, and what it kept back does not run"
+    service.ask(RemoveApp("/limited"))
+    cluster.advance(PROMPT_S)
+    simulation.check_all_is_well()
+
+
+def _pass(simulation: Simulation, seconds: float, most_cpu_millis: int) -> None:
+    """Let time pass; at no moment may the service framework run more than its role's limit (rule 18)."""
+    cluster = simulation.cluster
+    for _ in range(int(seconds)):
+        cluster.advance(1.0)
+        mine = [task.spec.resources.cpu_millis for task in cluster.truth.running() if task.key[0] == "service"]
+        assert sum(mine) <= most_cpu_millis, f"{sum(mine)} thousandths of a cpu run, the limit is {most_cpu_millis}"
+
+
 def empty_agents(simulation: Simulation) -> None:
     """Drain two agents over a failover, one of them down at the deadline, and plan the absence of a third."""
     cluster = simulation.cluster
     busy = dict.fromkeys(task.agent_id for task in cluster.truth.running())
     names = [*busy, *(name for name in cluster.all_agents if name not in busy)]
     names = [name for name in names if name not in simulation.storm.gone | simulation.storm.lost][:3]
+    if len(names) < 3:
+        return  # the storm has left too few
     now_ms = int(cluster.leader.now * 1000)
     away = Unavailability(now_ms + 5_000, 10_000)
     starts = len(cluster.starts)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from runrig.agents import AcknowledgeUpdate, KillTask, Launch, Register, Registered, ShutdownFramework
-from runrig.ids import AgentId, FrameworkId, TaskId
+from runrig.ids import AgentId, FrameworkId, Role, TaskId
 from runrig.offers import Accept, Acknowledge, InverseOfferReason, Kill, TasksUpdated
 from runrig.tasks import Reason, StatusUpdate
 from runrig.testing.masters import SimulatedMaster
@@ -25,6 +25,7 @@ from runrig_master.core.commands import (
     SendToScheduler,
 )
 from runrig_master.core.events import AgentReported, Event, KillTaskAsked, SchedulerCalled, StreamId
+from runrig_master.core.quotas import ancestors
 from runrig_master.core.state import Agent, Presence
 from runrig_master.records_grpc import key_of, record
 from tests.sim.checkers import MasterChecker
@@ -255,7 +256,11 @@ class MasterPromises:
                 continue
             if pool.claims or master.core.cluster.dirty & pool.bit:
                 continue  # it is kept for a gang, or for who is more urgent, for a while; or looked at in the next turn
-            takers = self._checker.witness(master).takers(agent.id, pool.reservation, free, master.now)
+            takers = [
+                taker
+                for taker in self._checker.witness(master).takers(agent.id, pool.reservation, free, master.now)
+                if not _is_limited(master, taker[1])
+            ]
             name = f"{agent.id} {pool.reservation_id}"
             assert not takers, f"{free} is free on {name}, and not offered to {takers[0]} (rule 7)"
 
@@ -276,6 +281,12 @@ class MasterPromises:
                 self._final.add(key)
             else:
                 assert key not in self._final, f"{key} was ended for good, and is back: {expected}"
+
+
+def _is_limited(master: SimulatedMaster, role: Role) -> bool:
+    """Say whether a limit may keep a role from what is free; that none does for long, `drills.limit_a_role` sees."""
+    settings = master.core.cluster.role_settings
+    return any(each in settings and settings[each].limit is not None for each in (role, *ancestors(role)))
 
 
 def _written(command: Persist) -> dict[str, Record | None]:

@@ -126,6 +126,7 @@ class Simulation:
         cluster.advance(max(SETTLED_S - took_s, 0.0))
         drills.restart_all(self)
         drills.want_promptly(self)
+        drills.limit_a_role(self)
         drills.empty_agents(self)
         drills.lose_agents_and_leave(self)
         check_books(cluster.master.cluster)

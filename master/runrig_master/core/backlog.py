@@ -13,6 +13,7 @@ class Backlog:
 
     __slots__ = (
         "claims",
+        "claims_ended",
         "infeasible",
         "long",
         "looked_after_at",
@@ -30,6 +31,8 @@ class Backlog:
         """Demand that no pool could hold even if it were empty."""
         self.claims: dict[Claim, None] = {}
         """All that is kept for demand, in the order in which it was claimed."""
+        self.claims_ended = 0
+        """How many claims have ended: a gang that they crowded out may try again."""
         self.priorities: Counter[int] = Counter()
         """How many tasks that have not ended have which priority."""
         self.preempted_at: deque[float] = deque()

@@ -42,11 +42,13 @@ class Claim:
             self.resources = self.resources - self.wanted.demand.resources.without_ports()
         self.count -= count
 
+    def is_behind(self, other: Wanted) -> bool:
+        """Say whether demand may have what is claimed for good: its own, or as the senior of two that claim."""
+        return other.is_with(self.wanted) or (bool(other.claims) and rank(other) < rank(self.wanted))
+
     def yields_to(self, other: Wanted, now: float) -> bool:
         """Say whether demand may take what is claimed: its own, the senior's, or one that will have ended in time."""
-        if other.is_with(self.wanted):
-            return True
-        if other.claims and rank(other) < rank(self.wanted):
+        if self.is_behind(other):
             return True
         promised_s = other.demand.expected_duration_ms / 1000
         return promised_s > 0 and now + promised_s <= self.start_at

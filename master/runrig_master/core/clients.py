@@ -31,6 +31,7 @@ class Wanted:
         "client",
         "count",
         "counting",
+        "crowded_out_at",
         "demand",
         "is_balancing",
         "is_infeasible",
@@ -64,6 +65,8 @@ class Wanted:
         """What is kept for it."""
         self.seniority = since
         """When its turn to lay away began; a lay-away that came to nothing sends it to the back."""
+        self.crowded_out_at = -1
+        """How many claims had ended when others laid away too much for it to do so."""
         self.is_too_big = False
         """What it would lay away is more than may be, or than there is."""
         need = demand.resources

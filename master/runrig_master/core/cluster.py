@@ -15,7 +15,6 @@ from runrig.offers import News, OffersRescinded, RescindReason, StreamRefused, T
 from runrig.reservations import PersistentVolume
 from runrig.resources import NOTHING, Ports, Resources, merged_ports
 from runrig.tasks import Reason, Source, StatusUpdate, TaskState, Terms
-from runrig_master.core.alarms import Alarms
 from runrig_master.core.backlog import Backlog
 from runrig_master.core.claims import Claim
 from runrig_master.core.clients import Client, Wanted
@@ -31,6 +30,7 @@ from runrig_master.core.commands import (
     SendToAgent,
     SendToScheduler,
 )
+from runrig_master.core.departures import Departures
 from runrig_master.core.events import StreamId
 from runrig_master.core.filters import Filters
 from runrig_master.core.inverse_offers import InverseOffers
@@ -94,11 +94,7 @@ class Cluster:
         self.absent: dict[FrameworkId, Framework] = {}
         """Frameworks without a scheduler, whose failover deadline runs."""
         self.inverse_offers = InverseOffers(epoch, settings.inverse_offers_per_framework)
-        self.drain_deadlines: Alarms[AgentId] = Alarms()
-        self.window_ends: Alarms[AgentId] = Alarms()
-        """When agents that are planned to be away will be back."""
-        self.emptied: dict[AgentId, Agent] = {}
-        """Agents that are drained and may have become empty in this turn; `maintenance` empties it."""
+        self.departures = Departures()
         self.tasks_alive = 0
         self.touched: dict[tuple[str, str, str], None] | None = None
         """What changed since a watcher last looked: (kind, id, framework id); None while nobody watches."""
@@ -562,6 +558,7 @@ class Cluster:
 
     def _end_claim(self, claim: Claim) -> None:
         del self.backlog.claims[claim]
+        self.backlog.claims_ended += 1
         claim.pool.claims.remove(claim)
         claim.wanted.claims.remove(claim)
         self.mark_dirty(claim.pool.agent)
@@ -695,7 +692,7 @@ class Cluster:
         del framework.tasks[task.id]
         task.agent.tasks.pop(task.key, None)
         if task.agent.drain is not None and not task.agent.tasks:
-            self.emptied[task.agent.id] = task.agent
+            self.departures.emptied[task.agent.id] = task.agent
         framework.ended[task.id] = task
         if len(framework.ended) > self.settings.ended_tasks_per_framework:
             framework.ended.popitem(last=False)

@@ -36,10 +36,10 @@ def drain(cluster: Cluster, event: DrainAsked, now: float) -> RunrigError | None
     agent.is_drained = False
     cluster.persist_agent(agent)
     cluster.withdraw(agent, RescindReason.AGENT_DEACTIVATED)
-    cluster.drain_deadlines.set(agent.id, agent.drain.deadline)
+    cluster.departures.drain_deadlines.set(agent.id, agent.drain.deadline)
     _end_inverse_offers(cluster, agent, InverseOfferReason.DRAIN)
     _ask_to_leave(cluster, agent, now)
-    cluster.emptied[agent.id] = agent
+    cluster.departures.emptied[agent.id] = agent
     cluster.note("agent is drained from now", agent=agent.id, tasks=len(agent.tasks), deadline=agent.drain.deadline)
     cluster.touch("agent", agent.id)
     return None
@@ -80,8 +80,8 @@ def end_drain(cluster: Cluster, agent: Agent) -> None:
 def _forget_drain(cluster: Cluster, agent: Agent) -> None:
     agent.drain = None
     agent.is_drained = False
-    cluster.drain_deadlines.call_off(agent.id)
-    cluster.emptied.pop(agent.id, None)
+    cluster.departures.drain_deadlines.call_off(agent.id)
+    cluster.departures.emptied.pop(agent.id, None)
     _end_inverse_offers(cluster, agent, InverseOfferReason.DRAIN)
 
 
@@ -93,7 +93,7 @@ def _ask_to_leave(cluster: Cluster, agent: Agent, now: float) -> None:
 def _kill_what_is_left(cluster: Cluster, agent: Agent) -> None:
     """Kill with the drain's grace; a task that is being killed already may have less time left, never more."""
     assert agent.drain is not None
-    cluster.drain_deadlines.call_off(agent.id)
+    cluster.departures.drain_deadlines.call_off(agent.id)
     killed = 0
     for task in _left(agent):
         grace_ms = statuses.shorter(task.kill_grace_ms, agent.drain.grace_ms)
@@ -108,7 +108,7 @@ def _kill_what_is_left(cluster: Cluster, agent: Agent) -> None:
 
 def _settle_drained(cluster: Cluster) -> list[Agent]:
     """Return those of the agents found empty that are to be marked gone."""
-    emptied, cluster.emptied = cluster.emptied, {}
+    emptied, cluster.departures.emptied = cluster.departures.emptied, {}
     gone = []
     for agent in emptied.values():
         if agent.drain is None or agent.tasks or agent.id in cluster.unseen or agent.is_drained:
@@ -173,9 +173,9 @@ def _change_window(cluster: Cluster, agent: Agent, window: Unavailability | None
 def _set_end(cluster: Cluster, agent: Agent) -> None:
     window = agent.unavailability
     if window is not None and window.duration_ms:
-        cluster.window_ends.set(agent.id, (window.start_unix_ms + window.duration_ms) / 1000)
+        cluster.departures.window_ends.set(agent.id, (window.start_unix_ms + window.duration_ms) / 1000)
     else:
-        cluster.window_ends.call_off(agent.id)
+        cluster.departures.window_ends.call_off(agent.id)
 
 
 def _tell_of_window(cluster: Cluster, agent: Agent, now: float) -> None:
@@ -231,7 +231,7 @@ def recall(cluster: Cluster, agent: Agent, record: AgentRecord) -> None:
     agent.drain = record.drain
     agent.unavailability = record.unavailability
     if agent.drain is not None:
-        cluster.drain_deadlines.set(agent.id, agent.drain.deadline)
+        cluster.departures.drain_deadlines.set(agent.id, agent.drain.deadline)
     _set_end(cluster, agent)
 
 
@@ -241,7 +241,7 @@ def agent_returned(cluster: Cluster, agent: Agent, now: float) -> None:
     if agent.drain is None:
         return
     agent.is_drained = agent.is_drained and not agent.tasks
-    cluster.emptied[agent.id] = agent
+    cluster.departures.emptied[agent.id] = agent
     if agent.drain.deadline <= now:
         _kill_what_is_left(cluster, agent)
     else:
@@ -252,20 +252,24 @@ def forget_agent(cluster: Cluster, agent: Agent) -> None:
     """Forget all that was planned with an agent that is gone; the caller makes it durable."""
     _forget_drain(cluster, agent)
     agent.unavailability = None
-    cluster.window_ends.call_off(agent.id)
+    cluster.departures.window_ends.call_off(agent.id)
     _end_inverse_offers(cluster, agent, InverseOfferReason.MAINTENANCE)
 
 
 def tick(cluster: Cluster, now: float) -> list[Agent]:
     """Do what is due; return the agents that are drained and are to be marked gone."""
-    for agent_id in cluster.window_ends.due(now):
+    for agent_id in cluster.departures.window_ends.due(now):
         _change_window(cluster, cluster.agents[agent_id], None, now)
-    for agent_id in cluster.drain_deadlines.due(now):
+    for agent_id in cluster.departures.drain_deadlines.due(now):
         _kill_what_is_left(cluster, cluster.agents[agent_id])
     return _settle_drained(cluster)
 
 
 def next_deadline(cluster: Cluster) -> float | None:
     """Return when something is due."""
-    dues = (cluster.window_ends.next(), cluster.drain_deadlines.next(), cluster.inverse_offers.next_deadline())
+    dues = (
+        cluster.departures.window_ends.next(),
+        cluster.departures.drain_deadlines.next(),
+        cluster.inverse_offers.next_deadline(),
+    )
     return min((due for due in dues if due is not None), default=None)

@@ -24,4 +24,5 @@ def described(offer: OutstandingOffer) -> Offer:
         offer.volumes,
         agent.unavailability,
         offer.is_optimistic,
+        offer.lent_for_ms,
     )

@@ -16,12 +16,12 @@ class Holding:
         self.disk_mib = 0
         self.gpus = 0
 
-    def add(self, resources: Resources) -> None:
-        """Count `resources` in."""
-        self.cpu_millis += resources.cpu_millis
-        self.mem_mib += resources.mem_mib
-        self.disk_mib += resources.disk_mib
-        self.gpus += resources.gpus
+    def add(self, resources: Resources, times: int = 1) -> None:
+        """Count `resources` in, so many times."""
+        self.cpu_millis += resources.cpu_millis * times
+        self.mem_mib += resources.mem_mib * times
+        self.disk_mib += resources.disk_mib * times
+        self.gpus += resources.gpus * times
 
     def remove(self, resources: Resources) -> None:
         """Count `resources` out, which were counted in."""

@@ -143,6 +143,7 @@ class OutstandingOffer:
         "gang_id",
         "id",
         "is_optimistic",
+        "lent_for_ms",
         "made_at",
         "parts",
         "pool",
@@ -172,6 +173,8 @@ class OutstandingOffer:
         self.is_optimistic = is_optimistic
         self.made_at = made_at
         self.expires_at = expires_at
+        self.lent_for_ms = 0
+        """It is of what is kept for a gang, for tasks that promise to end within so long; 0: it is not."""
         self.volumes: tuple[PersistentVolume, ...] = ()
         """Persistent volumes that it holds beside the resources."""
 

@@ -144,6 +144,7 @@ def _fill_offer(message: scheduler_pb2.Offer, offer: offers.Offer) -> None:
     if offer.unavailability is not None:
         fill_unavailability(message.unavailability, offer.unavailability)
     message.is_optimistic = offer.is_optimistic
+    message.lent_for_ms = offer.lent_for_ms
 
 
 def _fill_inverse(message: scheduler_pb2.InverseOffer, inverse: offers.InverseOffer) -> None:
@@ -186,6 +187,7 @@ def _offer_from_wire(message: scheduler_pb2.Offer) -> offers.Offer:
         volumes=tuple(volume_from_wire(item) for item in message.volumes),
         unavailability=unavailability_from_wire(message.unavailability) if message.HasField("unavailability") else None,
         is_optimistic=message.is_optimistic,
+        lent_for_ms=message.lent_for_ms,
     )
 
 

@@ -457,6 +457,7 @@ class Offer(_message.Message):
     VOLUMES_FIELD_NUMBER: _builtins.int
     UNAVAILABILITY_FIELD_NUMBER: _builtins.int
     IS_OPTIMISTIC_FIELD_NUMBER: _builtins.int
+    LENT_FOR_MS_FIELD_NUMBER: _builtins.int
     offer_id: _builtins.str
     agent_id: _builtins.str
     hostname: _builtins.str
@@ -468,6 +469,10 @@ class Offer(_message.Message):
     is_optimistic: _builtins.bool
     """The same resources may stand in offers of others: the first Accept has them, a later one is answered with
     REASON_OFFER_CONFLICT.
+    """
+    lent_for_ms: _builtins.int
+    """The resources are kept for a gang that cannot start yet: what is launched on them promises to end within this time
+    (`expected_duration_ms`). 0: they are nobody else's.
     """
     @_builtins.property
     def resources(self) -> _resources_pb2.Resources: ...
@@ -503,10 +508,11 @@ class Offer(_message.Message):
         volumes: _abc.Iterable[_resources_pb2.PersistentVolume] | None = ...,
         unavailability: _resources_pb2.Unavailability | None = ...,
         is_optimistic: _builtins.bool = ...,
+        lent_for_ms: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["reservation", b"reservation", "resources", b"resources", "unavailability", b"unavailability"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_address", b"agent_address", "agent_id", b"agent_id", "attributes", b"attributes", "gang_id", b"gang_id", "hostname", b"hostname", "is_optimistic", b"is_optimistic", "offer_id", b"offer_id", "reservation", b"reservation", "resources", b"resources", "role", b"role", "runtimes", b"runtimes", "unavailability", b"unavailability", "volumes", b"volumes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_address", b"agent_address", "agent_id", b"agent_id", "attributes", b"attributes", "gang_id", b"gang_id", "hostname", b"hostname", "is_optimistic", b"is_optimistic", "lent_for_ms", b"lent_for_ms", "offer_id", b"offer_id", "reservation", b"reservation", "resources", b"resources", "role", b"role", "runtimes", b"runtimes", "unavailability", b"unavailability", "volumes", b"volumes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

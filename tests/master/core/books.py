@@ -60,6 +60,7 @@ def _check_agent(agent: Agent) -> None:
         pools = agent.pools.values()
         reserved: Amounts = sum((amounts(pool.total) for pool in pools if pool.reservation), Counter())
         assert _is_beyond(used + offered, total) or _is_beyond(reserved, total) or any(map(_is_pool_beyond, pools))
+        assert all(amount == total[name] - used[name] - offered[name] for name, amount in free.items())
     else:
         assert used == amounts(agent.used), f"{agent.id} uses {used}, its books say {agent.used}"
         assert used + offered + free == total, f"{agent.id}: {used} + {offered} + {free} is not {total}"
@@ -99,7 +100,7 @@ def _check_pool(pool: Pool) -> None:
     used, free, total = _used(pool), amounts(pool.free), amounts(pool.total)
     if pool.is_overcommitted:
         taken = used + amounts(pool.offered)
-        assert all(amount == total[name] - taken[name] for name, amount in free.items())
+        assert all(amount <= total[name] - taken[name] for name, amount in free.items())
     else:
         assert used == amounts(pool.used)
         assert used + amounts(pool.offered) + free == total

@@ -16,6 +16,7 @@ _launching = partial(_mutant, file=f"{_CORE}/launching.py")
 _maintenance = partial(_mutant, file=f"{_CORE}/maintenance.py")
 _master = partial(_mutant, file=f"{_CORE}/master.py")
 _passes = partial(_mutant, file=f"{_CORE}/allocation/passes.py")
+_records = partial(_mutant, file="master/runrig_master/records_grpc.py")
 _statuses = partial(_mutant, file=f"{_CORE}/statuses.py")
 
 MUTANTS = (
@@ -196,8 +197,8 @@ MUTANTS = (
     ),
     _maintenance(
         name="a failover forgets the deadline of a drain",
-        old="        cluster.drain_deadlines.set(agent.id, agent.drain.deadline)\n    _set_end(cluster, agent)\n",
-        new="        pass\n    _set_end(cluster, agent)\n",
+        old="        cluster.departures.drain_deadlines.set(agent.id, agent.drain.deadline)\n    _set_end",
+        new="        pass\n    _set_end",
     ),
     _maintenance(
         name="a drain is not written down",
@@ -284,5 +285,23 @@ MUTANTS = (
         old="    framework.failover_deadline = None\n    cluster.absent.pop(framework.id, None)\n"
         "    framework.suppressed =",
         new="    framework.suppressed =",
+    ),
+    # Limits
+    _mutant(
+        name="a limit is not kept while agents are still to come back",
+        file=f"{_CORE}/allocation/predicates.py",
+        old="(cluster.recovering or not node.limit.admits(node.holding, more))",
+        new="not node.limit.admits(node.holding, more)",
+    ),
+    _mutant(
+        name="limits are not kept",
+        file=f"{_CORE}/allocation/predicates.py",
+        old="(cluster.recovering or not node.limit.admits(node.holding, more))",
+        new="node.limit == more",
+    ),
+    _records(
+        name="the limit of a role is not stored",
+        old="        limit=quota_to_wire(item.limit),\n",
+        new="",
     ),
 )

@@ -10,7 +10,7 @@ from runrig_master.core.clients import Client, Wanted
 from runrig_master.core.pools import Pool
 
 if TYPE_CHECKING:
-    from runrig_master.core.allocation.passes import Pass
+    from runrig_master.core.allocation.passes import Pass, Take
 
 
 def members(client: Client, gang_id: str) -> list[Wanted]:
@@ -28,11 +28,11 @@ def place(pass_: Pass, wanted: Wanted) -> bool:
         return False
     if any(member.offered for member in gang) or any(other.is_infeasible for other in _all_of(wanted)):
         return False
-    taken: list[tuple[Wanted, Pool]] = []
+    taken: list[tuple[Wanted, Pool, Take]] = []
     for member in gang:
         if not _place_all(pass_, member, taken):
-            for each, pool in reversed(taken):
-                pass_.give_back(each, pool)
+            for each, pool, take in reversed(taken):
+                pass_.give_back(each, pool, take)
             if is_new and not taken:
                 pass_.judge(member)
             return False
@@ -44,7 +44,7 @@ def _all_of(wanted: Wanted) -> list[Wanted]:
     return [each for each in wanted.client.wanted.values() if each.demand.gang_id == gang_id]
 
 
-def _place_all(pass_: Pass, member: Wanted, taken: list[tuple[Wanted, Pool]]) -> bool:
+def _place_all(pass_: Pass, member: Wanted, taken: list[tuple[Wanted, Pool, Take]]) -> bool:
     cluster = pass_.cluster
     candidates = pass_.scope(member.client, True) & suitable(cluster, member)
     places = Places(cluster, member, candidates, pass_.now)
@@ -52,6 +52,5 @@ def _place_all(pass_: Pass, member: Wanted, taken: list[tuple[Wanted, Pool]]) ->
         pool = None if pass_.is_beyond_quota(member) else places.best()
         if pool is None:
             return False
-        pass_.take_task(member, pool)
-        taken.append((member, pool))
+        taken.append((member, pool, pass_.take_task(member, pool)))
     return True

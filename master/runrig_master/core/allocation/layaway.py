@@ -1,8 +1,9 @@
 """Lay-away: a gang that waits claims the places in which it will be assembled; what becomes free there is kept for it.
 
 In each role one gang lays away, the most senior that has waited for long enough. Size and time are bounded; a gang
-whose time is over lets go and takes its place behind the others. So neither a stream of small tasks nor another gang
-starves it. A task that needs most of an agent is a gang of one.
+whose time is over lets go and takes its place behind the others. A gang that would fit within the bounds if others laid
+away less keeps its juniors from beginning. So neither a stream of small tasks nor other gangs starve it. A task that
+needs most of an agent is a gang of one. What a limit forbids is not laid away.
 """
 
 from __future__ import annotations
@@ -11,26 +12,32 @@ import heapq
 from collections.abc import Iterator
 
 from runrig.resources import Resources
-from runrig_master.core.allocation.predicates import group_problem, holds_when_empty, suitable
+from runrig_master.core.allocation.predicates import group_problem, holds_when_empty, over_limit, suitable
 from runrig_master.core.claims import Claim, rank
 from runrig_master.core.clients import Client, Wanted
 from runrig_master.core.cluster import Cluster
 from runrig_master.core.pools import Pool
+from runrig_master.core.resources import Holding
 
 Gang = list[Wanted]
 
 
 def begin(cluster: Cluster, now: float) -> None:
     """Let the senior gang of each role lay away, and see again when those that do may start."""
-    for gang in _heads(cluster):
+    is_crowded = False
+    for gang in sorted(_heads(cluster, now), key=lambda gang: rank(gang[0])):
         if any(wanted.claims for wanted in gang):
             _foresee(gang, now)
-        elif gang[0].seniority + cluster.settings.layaway_after_s <= now:
-            _lay_away(cluster, gang, now)
+        elif _is_due(cluster, gang, now) and not is_crowded:
+            is_crowded = not _lay_away(cluster, gang, now)
 
 
 def end_overdue(cluster: Cluster, now: float) -> None:
-    """End lay-aways whose time is over: the next gang's turn has come."""
+    """End lay-aways whose time is over, and those that a limit forbids now: the next gang's turn has come."""
+    if cluster.tree.has_limits and cluster.backlog.claims:
+        for gang in [gang for gang in _gangs(cluster) if _is_beyond_limit(cluster, gang)]:
+            for each in gang:
+                cluster.release_claims(each)
     for wanted in [claim.wanted for claim in cluster.backlog.claims if claim.until <= now]:
         if wanted.claims:
             cluster.release_claims(wanted)
@@ -45,17 +52,23 @@ def next_deadline(cluster: Cluster) -> float | None:
     return min(dues, default=None)
 
 
-def _heads(cluster: Cluster) -> Iterator[Gang]:
-    """Yield the gang of each role whose turn it is: the one that lays away, else the most senior."""
+def _is_due(cluster: Cluster, gang: Gang, now: float) -> bool:
+    return gang[0].seniority + cluster.settings.layaway_after_s <= now
+
+
+def _heads(cluster: Cluster, now: float) -> Iterator[Gang]:
+    """Yield the gang of each role whose turn it is: the one that lays away, else the most senior that may."""
     by_role: dict[str, list[Gang]] = {}
-    for gang in _waiting_gangs(cluster):
+    for gang in _gangs(cluster):
+        if _is_beyond_limit(cluster, gang):
+            continue
         by_role.setdefault(gang[0].client.role, []).append(gang)
     for gangs in by_role.values():
         laying_away = [gang for gang in gangs if any(wanted.claims for wanted in gang)]
-        yield from laying_away or sorted(gangs, key=lambda gang: rank(gang[0]))[:1]
+        yield from laying_away or sorted(gangs, key=lambda gang: (not _is_due(cluster, gang, now), rank(gang[0])))[:1]
 
 
-def _waiting_gangs(cluster: Cluster) -> list[Gang]:
+def _gangs(cluster: Cluster) -> list[Gang]:
     gangs: dict[tuple[Client, str], Gang] = {}
     for wanted in cluster.backlog.long:
         if wanted.client.takes_offers and not wanted.is_too_big:
@@ -63,7 +76,21 @@ def _waiting_gangs(cluster: Cluster) -> list[Gang]:
     return [gang for gang in gangs.values() if not (gang[0].demand.gang_id and any(each.offered for each in gang))]
 
 
-def _lay_away(cluster: Cluster, gang: Gang, now: float) -> None:
+def _is_beyond_limit(cluster: Cluster, gang: Gang) -> bool:
+    """Say whether a limit forbids a role what a gang needs."""
+    if not cluster.tree.has_limits:
+        return False
+    need = Holding()
+    for wanted in gang:
+        need.add(wanted.demand.resources, wanted.unmet if wanted.demand.gang_id else 1)
+    return next(over_limit(cluster, gang[0].client, need.as_resources()), None) is not None
+
+
+def _lay_away(cluster: Cluster, gang: Gang, now: float) -> bool:
+    """Claim places for a gang if its size is within the bounds; False: it would be, if others laid away less."""
+    backlog = cluster.backlog
+    if gang[0].crowded_out_at == backlog.claims_ended:
+        return False
     until = now + cluster.settings.layaway_s
     made: list[Claim] = []
     counted: list[tuple[Wanted, Pool]] = []
@@ -71,14 +98,18 @@ def _lay_away(cluster: Cluster, gang: Gang, now: float) -> None:
     for wanted, pool in counted:
         wanted.client.framework.groups.add(wanted.demand.group, pool.agent, -1)
     if not is_whole or not _is_within_bounds(cluster, made):
+        if backlog.claims:
+            gang[0].crowded_out_at = backlog.claims_ended
+            return False
         for wanted in gang:
             wanted.is_too_big = True
-        return
+        return True
     for claim in made:
         cluster.claim(claim)
     _foresee(gang, now)
     head = gang[0]
     cluster.note("gang lays away", framework=head.client.name, gang=head.demand.gang_id, agents=len(made))
+    return True
 
 
 def _is_within_bounds(cluster: Cluster, made: list[Claim]) -> bool:
@@ -144,7 +175,7 @@ def _claimed(pool: Pool, claim: Claim, made: list[Claim]) -> Resources:
 
 
 def _foresee(gang: Gang, now: float) -> None:
-    """See when all that a gang has claimed will be free if tasks end as they promise: until then others may use it."""
+    """Foresee when all that a gang has claimed will be free: until then others may use it."""
     claims = [claim for wanted in gang for claim in wanted.claims]
     start_at = max((_complete_at(claim, now) for claim in claims), default=now)
     for claim in claims:
@@ -152,24 +183,28 @@ def _foresee(gang: Gang, now: float) -> None:
 
 
 def _complete_at(claim: Claim, now: float) -> float:
+    """Return when what is claimed will be free if nothing more comes in; now: nobody can tell, so nothing is lent."""
     free = claim.pool.free.without_ports()
     need = claim.resources.without_ports()
     if free.contains(need):
         return now
-    for end, resources in sorted(_promised(claim.pool, now), key=lambda each: each[0]):
+    for end, resources in sorted(_expected(claim.pool, now), key=lambda each: each[0]):
         free = free + resources.without_ports()
         if free.contains(need):
             return max(now, end)
-    return claim.until
+    return now
 
 
-def _promised(pool: Pool, now: float) -> Iterator[tuple[float, Resources]]:
-    """Yield when what of a pool will be free, as tasks promise, and the demand that offers were cut for."""
+def _expected(pool: Pool, now: float) -> Iterator[tuple[float, Resources]]:
+    """Yield when what of a pool is expected to be free, as tasks promise, and the demand that offers were cut for.
+
+    A task that promises nothing is expected to run as long again as it has. So what is lent meanwhile puts a gang off
+    by no more than it has waited for such tasks.
+    """
     for task in pool.agent.tasks.values():
-        promise_ms = task.terms.expected_duration_ms
-        if task.pool is pool and not task.state.is_terminal and promise_ms:
-            yield (task.launched_at_ms + promise_ms) / 1000, task.resources
+        if task.pool is pool and not task.state.is_terminal:
+            launched_at, promise_ms = task.launched_at_ms / 1000, task.terms.expected_duration_ms
+            yield launched_at + promise_ms / 1000 if promise_ms else max(now, 2 * now - launched_at), task.resources
     for offer in pool.offers.values():
-        promises_ms = [wanted.demand.expected_duration_ms for wanted, _ in offer.parts]
-        if promises_ms and all(promises_ms):
-            yield now + max(promises_ms) / 1000, offer.resources
+        promise_ms = max((wanted.demand.expected_duration_ms for wanted, _ in offer.parts), default=0)
+        yield now + promise_ms / 1000, offer.resources

@@ -12,13 +12,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from runrig.resources import Resources
+from runrig.resources import NOTHING, Resources
 from runrig_master.core.allocation import gangs, optimistic
 from runrig_master.core.allocation.places import Places
 from runrig_master.core.allocation.predicates import (
     cut,
     holds_when_empty,
     is_at_limit,
+    must_borrow,
     open_to,
     quota_problem,
     suitable,
@@ -43,13 +44,19 @@ def allocate(cluster: Cluster, now: float) -> list[OutstandingOffer]:
     return pass_.issue()
 
 
-class _Take:
+TakeKey = tuple[Client, Pool, str, bool]
+"""Who takes it, from where, for which gang, and whether it is lent."""
+
+
+class Take:
     """What a client takes from a pool in this pass."""
 
-    __slots__ = ("parts", "resources", "tasks")
+    __slots__ = ("key", "lent_for_ms", "parts", "resources", "tasks")
 
-    def __init__(self, resources: Resources) -> None:
-        self.resources = resources
+    def __init__(self, key: TakeKey) -> None:
+        self.key = key
+        self.resources = NOTHING
+        self.lent_for_ms = 0
         self.tasks: list[Resources] = []
         self.parts: dict[Wanted, int] = {}
 
@@ -78,7 +85,7 @@ class Pass:
         """Clients of raw offers that have let demand go first."""
         self.round = cluster.next_round()
         self.made: list[OutstandingOffer] = []
-        self._takes: dict[tuple[Client, Pool, str], _Take] = {}
+        self._takes: dict[TakeKey, Take] = {}
         self._judged: dict[Client, None] = {}
         self._places: dict[Wanted, Places] = {}
         self._open: dict[Client, Bits] = {}
@@ -121,14 +128,16 @@ class Pass:
     def issue(self) -> list[OutstandingOffer]:
         """Make offers of what was taken; return them."""
         cluster = self.cluster
-        for (client, pool, gang_id), take in self._takes.items():
+        for (client, pool, gang_id, _), take in self._takes.items():
             if not take.resources.is_empty:
                 parts = tuple(take.parts.items())
                 for wanted, count in parts:
                     cluster.note_waiting(wanted)
                     if wanted.claims:
                         cluster.use_claim(wanted, pool, count)
-                self.made.append(cluster.issue_offer(pool, client, take.resources, self.now, parts, gang_id))
+                offer = cluster.issue_offer(pool, client, take.resources, self.now, parts, gang_id)
+                offer.lent_for_ms = take.lent_for_ms
+                self.made.append(offer)
         self.made += optimistic.offers(self)
         for client in self.hungry:
             for wanted in client.queue:
@@ -301,10 +310,13 @@ class Pass:
 
     # Taking
 
-    def take_task(self, wanted: Wanted, pool: Pool) -> None:
+    def take_task(self, wanted: Wanted, pool: Pool) -> Take:
         """Take one task of a demand from a pool."""
-        take = self._take(wanted.client, pool, need(wanted.demand, pool), wanted.demand.gang_id)
+        is_lent = bool(pool.claims) and must_borrow(wanted, pool)
+        take = self._take(wanted.client, pool, need(wanted.demand, pool), wanted.demand.gang_id, is_lent)
         take.parts[wanted] = take.parts.get(wanted, 0) + 1
+        if is_lent:
+            take.lent_for_ms = max(take.lent_for_ms, wanted.demand.expected_duration_ms)
         wanted.offered += 1
         group, framework = wanted.demand.group, wanted.client.framework
         framework.groups.add(group, pool.agent, 1)
@@ -313,25 +325,25 @@ class Pass:
             for client in framework.clients.values()
             for other in client.counting.get(group, ())
         )
+        return take
 
-    def give_back(self, wanted: Wanted, pool: Pool) -> None:
+    def give_back(self, wanted: Wanted, pool: Pool, take: Take) -> None:
         """Undo the latest task taken of a demand from a pool."""
-        take = self._takes[wanted.client, pool, wanted.demand.gang_id]
         resources = take.tasks.pop()
         self.cluster.give_back(pool, wanted.client, resources)
         take.resources = take.resources - resources
         if not take.tasks:
-            del self._takes[wanted.client, pool, wanted.demand.gang_id]
+            del self._takes[take.key]
         take.parts[wanted] -= 1
         wanted.offered -= 1
         wanted.client.framework.groups.add(wanted.demand.group, pool.agent, -1)
 
-    def _take(self, client: Client, pool: Pool, resources: Resources, gang_id: str = "") -> _Take:
+    def _take(self, client: Client, pool: Pool, resources: Resources, gang_id: str = "", is_lent: bool = False) -> Take:
         self.cluster.take(pool, client, resources)
-        take = self._takes.get((client, pool, gang_id))
+        key = (client, pool, gang_id, is_lent)
+        take = self._takes.get(key)
         if take is None:
-            take = self._takes[client, pool, gang_id] = _Take(resources)
-        else:
-            take.resources = take.resources + resources
+            take = self._takes[key] = Take(key)
+        take.resources = take.resources + resources
         take.tasks.append(resources)
         return take

@@ -241,6 +241,15 @@ def unclaimed(pool: Pool, wanted: Wanted | None, now: float) -> Resources:
     return rest(pool.free, claimed)
 
 
+def must_borrow(wanted: Wanted, pool: Pool) -> bool:
+    """Say whether a task that fits into a pool does so only as it promises to end before a claim can be used."""
+    claimed = NOTHING
+    for claim in pool.claims:
+        if not claim.is_behind(wanted):
+            claimed = claimed + claim.resources
+    return not holds(wanted, rest(pool.free, claimed))
+
+
 def rest(free: Resources, taken: Resources) -> Resources:
     """Return what is left where `taken` may be more than there is; ports are no part of it."""
     custom = dict(taken.custom)
