@@ -172,7 +172,8 @@ class _Search:
         )
         ports = min(demand.port_count, max(0, count_ports(free.ports) - count_ports(need.ports)))
         cut = replace(demand, resources=less, port_count=ports)
-        if cut == demand or less.is_empty or not self._is_let_in(self._changed(cut), pool):
+        is_nothing_left = (need.cpu_millis and not less.cpu_millis) or (need.mem_mib and not less.mem_mib)
+        if cut == demand or is_nothing_left or not self._is_let_in(self._changed(cut), pool):
             return None
         before, after = dimensions(need), dimensions(less)
         before["ports"], after["ports"] = demand.port_count, ports
