@@ -203,4 +203,5 @@ def demand_of(want: Want) -> Demand:
         port_count=len(want.ports) - len(fixed),
         group=want.group,
         runtime=spec.runtime_kind,
+        reservation_id=spec.terms.reservation_id,
     )

@@ -28,7 +28,8 @@ class Demand:
     """`count` tasks of one shape; demands of one `gang_id` start all or not at all.
 
     `port_count` is any so many ports; particular ones stand in `resources`. `group` says with whose tasks
-    (`runrig.tasks.Terms.group`) UNIQUE, GROUP_BY and MAX_PER count. `runtime` ANY: whatever the agent has.
+    (`runrig.tasks.Terms.group`) UNIQUE, GROUP_BY and MAX_PER count. `runtime` ANY: whatever the agent has. With a
+    `reservation_id` only offers of that reservation will do.
     """
 
     demand_id: str
@@ -42,6 +43,7 @@ class Demand:
     port_count: int = 0
     group: str = ""
     runtime: RuntimeKind = RuntimeKind.ANY
+    reservation_id: str = ""
 
 
 def checked_demand(field: str, demand: Demand) -> Demand:
@@ -59,6 +61,6 @@ def checked_demand(field: str, demand: Demand) -> Demand:
         checked_constraint(f"{field}.constraints[{number}]", constraint)
     if not 0 <= demand.port_count <= MAX_PORT:
         raise InvalidInput(f"{field}.port_count", demand.port_count, f"0 to {MAX_PORT}")
-    terms = Terms("", demand.group, demand.priority, demand.gang_id, demand.expected_duration_ms)
+    terms = Terms(demand.reservation_id, demand.group, demand.priority, demand.gang_id, demand.expected_duration_ms)
     checked_terms(field, terms)
     return demand

@@ -29,7 +29,9 @@ def test_data_on_a_volume_is_there_after_the_agent_and_the_master_were_killed(tm
         for name in ("agent-1", "master"):
             cluster.kill(name)
             cluster.start(name)
-        until(lambda: all("active" in row["state"].lower() for row in cluster.json("agents", "ls")), "the agent is back")
+        until(
+            lambda: all("active" in row["state"].lower() for row in cluster.json("agents", "ls")), "the agent is back"
+        )
         author.launch("reads", want, command=runrig.Command(shell="cat store/file"))
 
         assert place.printed("reads") == "kept\n"

@@ -218,6 +218,7 @@ demands = st.builds(
     natural,
     text,
     st.sampled_from(RuntimeKind),
+    text,
 )
 calls = (
     st.builds(offers.Subscribe, frameworks, huge, many(roles), flags)

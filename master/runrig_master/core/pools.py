@@ -11,7 +11,7 @@ import heapq
 from collections import Counter
 from collections.abc import Iterator
 from itertools import compress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from runrig.constraints import Constraint, unmet
 from runrig.ids import OfferId, Role
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 MOST_CONSTRAINTS = 1024
 """Constraints of which it is remembered which pools meet them; above it the memory starts anew."""
 
+Name = TypeVar("Name")
 Bits = int
 """A set of pools."""
 
@@ -95,6 +96,7 @@ class Pools:
         """With something free on which a task could run."""
         self.unreserved: Bits = 0
         self.reserved: dict[Role, Bits] = {}
+        self._reservations: dict[str, Bits] = {}
         self._runtimes: dict[RuntimeKind, Bits] = {}
         self._constraints: dict[Constraint, Bits] = {}
         self.known: dict[str, Counter[str]] = {}
@@ -165,6 +167,7 @@ class Pools:
         else:
             role = pool.reservation.role
             self.reserved[role] = self.reserved.get(role, 0) | bit
+            self._reservations[pool.reservation_id] = self._reservations.get(pool.reservation_id, 0) | bit
         for kind in pool.agent.info.runtimes:
             self._runtimes[kind] = self._runtimes.get(kind, 0) | bit
         for constraint in self._constraints:
@@ -180,11 +183,8 @@ class Pools:
         for sets in (self._runtimes, self._constraints):
             for key in sets:
                 sets[key] &= others  # type: ignore[index]
-        for role, bits in list(self.reserved.items()):
-            if bits & pool.bit:
-                self.reserved[role] = bits & others
-                if not self.reserved[role]:
-                    del self.reserved[role]
+        _take_out(self.reserved, pool)
+        _take_out(self._reservations, pool)
 
     def worth_changed(self, pool: Pool) -> None:
         """Learn that what is free of a pool has changed."""
@@ -203,6 +203,10 @@ class Pools:
     def running(self, kind: RuntimeKind) -> Bits:
         """Return the pools of agents that have a runtime; ANY: all."""
         return self.all if kind is RuntimeKind.ANY else self._runtimes.get(kind, 0)
+
+    def of_reservation(self, reservation_id: str) -> Bits:
+        """Return the pools of reservations with this id, of whichever agents."""
+        return self._reservations.get(reservation_id, 0)
 
     def meeting(self, constraint: Constraint) -> Bits:
         """Return the pools of agents whose attributes meet a constraint that looks at nothing else."""
@@ -237,6 +241,14 @@ class Pools:
 
 
 _FLAGS = bytes.maketrans(b"01", b"\0\1")
+
+
+def _take_out(sets: dict[Name, Bits], pool: Pool) -> None:
+    for name, bits in list(sets.items()):
+        if bits == pool.bit:
+            del sets[name]
+        elif bits & pool.bit:
+            sets[name] = bits ^ pool.bit
 
 
 def meets(agent: Agent, constraint: Constraint) -> bool:

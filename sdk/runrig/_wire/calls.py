@@ -256,6 +256,7 @@ def demand_to_wire(demand: Demand) -> scheduler_pb2.Demand:
         port_count=demand.port_count,
         group=demand.group,
         runtime=demand.runtime.value,  # type: ignore[arg-type]
+        reservation_id=demand.reservation_id,
     )
     for constraint in demand.constraints:
         message.constraints.add(
@@ -283,6 +284,7 @@ def demand_from_wire(message: scheduler_pb2.Demand) -> Demand:
         port_count=message.port_count,
         group=message.group,
         runtime=enum_from_wire(RuntimeKind, f"{field}.runtime", message.runtime),
+        reservation_id=message.reservation_id,
     )
 
 

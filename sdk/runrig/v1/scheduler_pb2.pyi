@@ -1265,6 +1265,7 @@ class Demand(_message.Message):
     PORT_COUNT_FIELD_NUMBER: _builtins.int
     GROUP_FIELD_NUMBER: _builtins.int
     RUNTIME_FIELD_NUMBER: _builtins.int
+    RESERVATION_ID_FIELD_NUMBER: _builtins.int
     demand_id: _builtins.str
     count: _builtins.int
     placement: Global___Placement.ValueType
@@ -1279,6 +1280,8 @@ class Demand(_message.Message):
     """With whose tasks (TaskTerms.group) UNIQUE, GROUP_BY and MAX_PER count."""
     runtime: _tasks_pb2.RuntimeKind.ValueType
     """The runtime that the agent must have; unspecified: any."""
+    reservation_id: _builtins.str
+    """Only offers of this reservation will do; empty: any, and what is not reserved."""
     @_builtins.property
     def resources(self) -> _resources_pb2.Resources: ...
     @_builtins.property
@@ -1297,10 +1300,11 @@ class Demand(_message.Message):
         port_count: _builtins.int = ...,
         group: _builtins.str = ...,
         runtime: _tasks_pb2.RuntimeKind.ValueType = ...,
+        reservation_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["resources", b"resources"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["constraints", b"constraints", "count", b"count", "demand_id", b"demand_id", "expected_duration_ms", b"expected_duration_ms", "gang_id", b"gang_id", "group", b"group", "placement", b"placement", "port_count", b"port_count", "priority", b"priority", "resources", b"resources", "runtime", b"runtime"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["constraints", b"constraints", "count", b"count", "demand_id", b"demand_id", "expected_duration_ms", b"expected_duration_ms", "gang_id", b"gang_id", "group", b"group", "placement", b"placement", "port_count", b"port_count", "priority", b"priority", "reservation_id", b"reservation_id", "resources", b"resources", "runtime", b"runtime"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

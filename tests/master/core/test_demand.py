@@ -9,7 +9,9 @@ import pytest
 
 from runrig.constraints import Constraint, Operator
 from runrig.demand import Demand, Placement
+from runrig.ids import Role
 from runrig.offers import Filter, Offer, RescindReason, UpdateFramework
+from runrig.reservations import Reservation
 from runrig.resources import Resources
 from runrig.tasks import RuntimeKind, Terms
 from runrig_master.core.quotas import Quota, RoleQuota
@@ -262,6 +264,16 @@ def test_nobody_is_woken_again_and_again_for_demand_that_nothing_helps() -> None
     due = world.master.next_deadline()
     assert due is not None
     assert due > world.now
+
+
+def test_demand_may_name_the_reservation_that_alone_will_do() -> None:
+    kept = Reservation("fast", Role("f"), Resources(2000, 1024), is_static=True)
+    world = given(agent("a1"), replace(agent("a2"), reservations=(kept,)))
+
+    [offer] = offers_in(world.want(replace(demand("d", count=9), reservation_id="fast")))
+
+    assert offer.reservation is not None
+    assert (offer.agent_id, offer.reservation.reservation_id, cpus([offer])) == ("a2", "fast", [2])
 
 
 def test_demand_that_is_withdrawn_is_forgotten() -> None:

@@ -85,7 +85,10 @@ def lasting(cluster: Cluster, wanted: Wanted) -> Iterator[tuple[Kind, Constraint
     yield Kind.RUNTIME, None, pools.running(wanted.demand.runtime)
     for constraint in wanted.static:
         yield Kind.CONSTRAINT, constraint, pools.meeting(constraint)
-    yield Kind.RESERVED, None, open_to(cluster, wanted.client)
+    bits = open_to(cluster, wanted.client)
+    if wanted.demand.reservation_id:
+        bits &= pools.of_reservation(wanted.demand.reservation_id)
+    yield Kind.RESERVED, None, bits
 
 
 def suitable(cluster: Cluster, wanted: Wanted) -> Bits:
