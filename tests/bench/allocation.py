@@ -13,18 +13,21 @@ from tests.bench.control_plane import Shape
 from tests.bench.report import Row, row
 
 AGENT = Resources(24_000, 65_536, 500_000, ports=((31000, 32000),))
+WITH_DEMAND = 20
+"""Frameworks among the others that state demand: five shapes each, of which two can be met nowhere."""
 RESERVED = Resources(2_000, 4_096, 10_000)
 
 
 def full(agents: int, frameworks: int) -> Cell:
-    """Return a cell with a role tree, quotas, reservations, and one framework in ten that waits with demand."""
+    """Return a cell with a role tree, quotas, reservations, and some frameworks that wait with demand."""
     cell = Cell()
+    every = max(1, frameworks // WITH_DEMAND)
     reservation = Reservation("db", Role("org0/team0"), RESERVED, is_static=True)
     cell.add_agents(agents // 100, AGENT, (reservation,))
     cell.add_agents(agents - agents // 100, AGENT)
     for number in range(frameworks):
         role = f"org{number % 4}/team{number % 20}"
-        cell.add_framework(f"f{number:04}", role, waiting_demands(number) if number % 10 == 9 else None)
+        cell.add_framework(f"f{number:04}", role, waiting_demands(number) if number % every == every - 1 else None)
     whole = Quota(AGENT.cpu_millis * agents, AGENT.mem_mib * agents)
     half = Quota(AGENT.cpu_millis * agents // 2, AGENT.mem_mib * agents // 2)
     tenth = Quota(AGENT.cpu_millis * agents // 10, AGENT.mem_mib * agents // 10)
@@ -39,7 +42,7 @@ def full(agents: int, frameworks: int) -> Cell:
 
 def waiting_demands(number: int) -> list[Demand]:
     """Return what a framework with demand waits for: some that fits, some that nothing can hold or meet."""
-    hint = list(Placement)[number // 10 % 3]
+    hint = list(Placement)[number % 3]
     rack = Constraint("rack", Operator.EQUALS, f"r{number % 40:02}")
     nowhere = Constraint("rack", Operator.EQUALS, "none such")
     return [

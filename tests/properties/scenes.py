@@ -21,6 +21,7 @@ def scene_of(cluster: Cluster, now: float) -> Scene:
     settings = cluster.role_settings
     in_order = sorted((pool for agent in cluster.agents.values() for pool in agent.pools.values()), key=_slot)
     assert not any(pool.claims for pool in in_order), "claims are beyond the naive allocator"
+    assert not cluster.recovering, "so are limits after a failover"
     scene = Scene(
         now,
         [_pool(pool, cluster.called_in) for pool in in_order],

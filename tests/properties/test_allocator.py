@@ -27,6 +27,7 @@ from runrig.offers import (
 from runrig.reservations import Reservation, Unavailability
 from runrig.resources import Resources
 from runrig.tasks import RuntimeKind, TaskSpec, TaskState, Terms
+from runrig_master.core.allocation import places
 from runrig_master.core.events import (
     AgentReported,
     AgentStreamClosed,
@@ -53,6 +54,7 @@ SETTINGS = CoreSettings(
     silence_timeout_s=20.0, filters_per_agent_and_framework=1_000, layaway_after_s=1e9, preemptions_per_minute=0
 )
 """What is laid away and preempted has tests of its own: it changes what is free for whom, not how it is shared."""
+MOST_FEW = places.FEW
 RACKS = ("r1", "r2", "r3")
 AGENTS = {
     "a1": replace(
@@ -142,8 +144,10 @@ class WatchedWorld(World):
 class Allocator(RuleBasedStateMachine):
     """Agents and frameworks that come and go, want, take, refuse and give back."""
 
-    @initialize(first=st.sets(agents, min_size=1))
-    def begin(self, first: set[str]) -> None:
+    @initialize(first=st.sets(agents, min_size=1), few=st.sampled_from([0, MOST_FEW]))
+    def begin(self, first: set[str], few: int) -> None:
+        """Have pools sorted for all demands, as in large clusters, or for each."""
+        places.FEW = few
         self.world = WatchedWorld(SETTINGS)
         self.infos = dict(AGENTS)
         self.count = 0
@@ -152,6 +156,10 @@ class Allocator(RuleBasedStateMachine):
         for name in sorted(first):
             self.register(name)
         self.end_turn()
+
+    def teardown(self) -> None:
+        """Have small sets be small again."""
+        places.FEW = MOST_FEW
 
     # Turns
 

@@ -342,7 +342,7 @@ class Cluster:
         totals = agent.reserves.amounts(agent.info.resources)
         excess = NOTHING
         for pool in agent.pools.values():
-            pool.total = totals[pool.reservation_id]
+            self.pools.set_total(pool, totals[pool.reservation_id])
             used = NOTHING
             for task in alive(agent):
                 if task.pool is pool:
@@ -451,13 +451,14 @@ class Cluster:
 
     def take(self, pool: Pool, client: Client, resources: Resources) -> None:
         """Take `resources` out of what is free, for an offer that will be issued."""
-        pool.free = pool.free - resources
+        pool.free = NOTHING if resources is pool.free else pool.free - resources
         self._free_changed(pool)
         self._hold(client, resources)
 
     def give_back(self, pool: Pool, client: Client, resources: Resources) -> None:
         """Undo a `take`."""
         pool.free = pool.free + resources
+        self.pools.grown.extend(pool.agent.pools.values())
         self._free_changed(pool)
         self._release(client, resources)
 

@@ -79,10 +79,10 @@ class Filters:
 
     def hide(self, pool: Pool, client: Client, resources: Resources, now: float) -> bool:
         """Say whether an offer of `resources` would be hidden now."""
-        return any(
-            refused.by[client].until > now and refused.resources.contains(resources)
-            for refused in client.refusals.get(pool, ())
-        )
+        for refused in client.refusals.get(pool, ()):
+            if refused.by[client].until > now and refused.resources.contains(resources):
+                return True
+        return False
 
     def refresh(self, pool: Pool) -> None:
         """Bring the clients' bits of a pool up to date with what is free of it."""

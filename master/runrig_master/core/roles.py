@@ -158,10 +158,18 @@ class RoleNode:
 
     def satisfaction(self) -> float:
         """Return the smallest part that it holds of what it is guaranteed."""
-        assert self.guarantee is not None
-        held = self.holding
-        parts = (getattr(held, name) / amount for name, amount in self.guarantee.amounts().items() if amount)
-        return min(parts, default=1.0)
+        guarantee, held = self.guarantee, self.holding
+        assert guarantee is not None
+        part = float("inf")
+        if guarantee.cpu_millis:
+            part = held.cpu_millis / guarantee.cpu_millis
+        if guarantee.mem_mib:
+            part = min(part, held.mem_mib / guarantee.mem_mib)
+        if guarantee.disk_mib:
+            part = min(part, held.disk_mib / guarantee.disk_mib)
+        if guarantee.gpus:
+            part = min(part, held.gpus / guarantee.gpus)
+        return part if part != float("inf") else 1.0
 
     @property
     def clients(self) -> int:
@@ -196,6 +204,7 @@ class RoleTree:
         """Roles whose offers are optimistic, by name."""
         self._nodes: dict[Role, RoleNode] = {}
         self._is_total_new = False
+        self._limited: dict[RoleNode, tuple[RoleNode, ...]] = {}
         self.eased: dict[RoleNode, None] = {}
         """Roles that hold less than when their limit kept somebody from something."""
 
@@ -230,12 +239,14 @@ class RoleTree:
         self.guaranteed = [each for each in self if each.guarantee is not None]
         self.optimistic = [each for each in self if each.is_optimistic]
         self.has_limits = any(each.limit is not None for each in self)
+        self._limited.clear()
         self.prune(node)
 
     def prune(self, node: RoleNode) -> None:
         """Forget a role of which nothing is known any more, and those above it likewise."""
         while node.parent is not None and not node.is_needed:
             del self._nodes[node.role]
+            self._limited.pop(node, None)
             del node.parent.children[node.name]
             node.parent.order.remove(node)
             node = node.parent
@@ -246,6 +257,15 @@ class RoleTree:
             yield node
             node = node.parent
 
+    def limits_of(self, node: RoleNode) -> tuple[RoleNode, ...]:
+        """Return the roles with a limit among a role and those above it, the lowest first."""
+        if not self.has_limits:
+            return ()
+        limited = self._limited.get(node)
+        if limited is None:
+            limited = self._limited[node] = tuple(each for each in self.path(node) if each.limit is not None)
+        return limited
+
     # Holdings
 
     def total_changed(self) -> None:
@@ -254,11 +274,12 @@ class RoleTree:
 
     def hold(self, client: Client, resources: Resources) -> None:
         """Count `resources` into what a client and the roles above it hold."""
-        client.holding.add(resources)
         node = client.node
+        client.holding.add(resources)
         node.own.holding.add(resources)
-        for above in self.path(node):
-            above.holding.add(resources)
+        while node.parent is not None:
+            node.holding.add(resources)
+            node = node.parent
         self._moved(client)
 
     def release(self, client: Client, resources: Resources) -> None:

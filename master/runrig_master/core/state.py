@@ -118,7 +118,10 @@ class Agent:
 
     def attribute(self, name: str) -> str | None:
         """Return the first value of an attribute, `hostname` among them."""
-        return next((value for key, value in self.attributes if key == name), None)
+        for key, value in self.attributes:
+            if key == name:
+                return value
+        return None
 
 
 def attributes_of(info: AgentInfo) -> tuple[tuple[str, str], ...]:

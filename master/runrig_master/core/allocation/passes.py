@@ -10,6 +10,7 @@ Rule 4: who has passed a pool on in this turn, or takes raw offers and had no us
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Callable
 
 from runrig.resources import NOTHING, Resources
@@ -17,6 +18,7 @@ from runrig_master.core.allocation import gangs, optimistic
 from runrig_master.core.allocation.places import Places
 from runrig_master.core.allocation.predicates import (
     cut,
+    holds,
     holds_when_empty,
     is_at_limit,
     must_borrow,
@@ -66,6 +68,7 @@ class Pass:
 
     def __init__(self, cluster: Cluster, now: float) -> None:
         cluster.passes += 1
+        cluster.pools.begin_pass()
         cluster.tree.settle()
         self.cluster = cluster
         self.now = now
@@ -89,6 +92,8 @@ class Pass:
         self._judged: dict[Client, None] = {}
         self._places: dict[Wanted, Places] = {}
         self._open: dict[Client, Bits] = {}
+        self._visible: dict[Client, Bits] = {}
+        """What raw clients are shown in this round."""
         self._at: dict[Client, int] = {}
         """How far a client's queue is spent."""
         self._has_rebalanced = False
@@ -100,6 +105,8 @@ class Pass:
         """Take steps until nobody can take one."""
         cluster = self.cluster
         self._take_up_feasible()
+        if not cluster.pools.offerable & cluster.pools.worth and not cluster.backlog.waiting:
+            return
         self._serve_guarantees()
         self._serve_all(self._step)
         if self.passed_on or self._stand_back:
@@ -124,6 +131,7 @@ class Pass:
         self.round = self.cluster.next_round()
         self._at.clear()
         self._places.clear()
+        self._visible.clear()
 
     def issue(self) -> list[OutstandingOffer]:
         """Make offers of what was taken; return them."""
@@ -150,14 +158,21 @@ class Pass:
     # Guarantees
 
     def _serve_guarantees(self) -> None:
-        """Serve roles below their guarantee first, the one with the smallest part of it before others."""
+        """Serve roles below their guarantee first, the one with the smallest part of it before others.
+
+        What a role holds only grows meanwhile: one whose part has grown since it was put on the heap is put back.
+        """
         tree = self.cluster.tree
-        short = [node for node in tree.guaranteed if node.lacks()]
+        short = [(node.satisfaction(), node.role, node) for node in tree.guaranteed if node.lacks()]
+        heapq.heapify(short)
         while short:
-            node = self._guaranteed = min(short, key=lambda node: (node.satisfaction(), node.role))
-            served = Queue(node, tree.total).serve(self._step)
-            if not served or not node.lacks():
-                short.remove(node)
+            part, role, node = short[0]
+            now_part = node.satisfaction()
+            self._guaranteed = node
+            if now_part != part:
+                heapq.heapreplace(short, (now_part, role, node))
+            elif not node.lacks() or not Queue(node, tree.total).serve(self._step):
+                heapq.heappop(short)
         self._guaranteed = None
 
     # Steps
@@ -192,25 +207,32 @@ class Pass:
 
     def _raw_step(self, client: Client) -> bool:
         """Take all of one pool."""
-        candidates = self.scope(client, client in self.hungry) & self.open_to(client) & ~client.hidden
-        if candidates & self.called_in and not self.asks_again and self._guaranteed is None:
-            self._stand_back[client] = None
-            candidates &= ~self.called_in
-        if candidates and not is_at_limit(self.cluster, client):
-            for pool in self.cluster.pools.within(candidates):
+        if not is_at_limit(self.cluster, client):
+            pools = self.cluster.pools
+            candidates = self._visible_to(client) & pools.worth
+            if candidates & self.called_in and not self.asks_again and self._guaranteed is None:
+                self._stand_back[client] = None
+                candidates &= ~self.called_in
+            for pool in pools.within(candidates):
                 resources = self.cut(client, pool)
                 if resources is not None:
                     self._take(client, pool, resources)
                     return True
-        if self.cluster.tree.has_limits:
-            self._turn_away(client)
+        self._turn_away(client)
         return False
+
+    def _visible_to(self, client: Client) -> Bits:
+        """Return the pools that a raw client is shown in this round, and has not refused."""
+        visible = self._visible.get(client)
+        if visible is None:
+            visible = self.scope(client, client in self.hungry) & self.open_to(client) & ~client.hidden
+            self._visible[client] = visible
+        return visible
 
     def _turn_away(self, client: Client) -> None:
         """Remember who is to be asked again when what is below a limit holds less."""
-        for node in self.cluster.tree.path(client.node):
-            if node.limit is not None:
-                node.turned_away[client] = None
+        for node in self.cluster.tree.limits_of(client.node):
+            node.turned_away[client] = None
 
     def cut(self, client: Client, pool: Pool) -> Resources | None:
         """Return what a client without demand is offered of a pool; None: nothing."""
@@ -242,16 +264,16 @@ class Pass:
     def _place_for(self, wanted: Wanted) -> Pool | None:
         if self.is_beyond_quota(wanted):
             return None
+        if wanted.is_new and not wanted.offered and not self.judge(wanted):
+            return None
         pool = self.places(wanted).best()
         if pool is None:
             wanted.spent = self.round
-            if wanted.is_new and not wanted.offered:
-                self.judge(wanted)
         return pool
 
     def is_beyond_quota(self, wanted: Wanted) -> bool:
         """Say whether a limit keeps a demand from one task more; it is asked again when that has more room."""
-        if not self.cluster.tree.has_limits or quota_problem(self.cluster, wanted) is None:
+        if quota_problem(self.cluster, wanted) is None:
             return False
         self._turn_away(wanted.client)
         return True
@@ -264,14 +286,16 @@ class Pass:
             places = self._places[wanted] = Places(self.cluster, wanted, candidates, self.now)
         return places
 
-    def judge(self, wanted: Wanted) -> None:
+    def judge(self, wanted: Wanted) -> bool:
         """Put demand aside that no pool could hold even if it were empty: it costs nothing until a pool changes."""
-        pools = self.cluster.pools.within(suitable(self.cluster, wanted))
-        if not any(holds_when_empty(wanted, pool) for pool in pools):
-            wanted.is_infeasible = True
-            self.cluster.backlog.infeasible[wanted] = None
-            self.cluster.note_waiting(wanted)
-            self._judged[wanted.client] = None
+        bits, totals = suitable(self.cluster, wanted), self.cluster.pools.totals
+        if any(theirs & bits and holds(wanted, total) for total, theirs in totals.items()):
+            return True
+        wanted.is_infeasible = True
+        self.cluster.backlog.infeasible[wanted] = None
+        self.cluster.note_waiting(wanted)
+        self._judged[wanted.client] = None
+        return False
 
     def _take_up_feasible(self) -> None:
         """Take demand up again that a pool which came or has grown could hold."""

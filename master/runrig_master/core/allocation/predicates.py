@@ -283,14 +283,17 @@ def over_limit(cluster: Cluster, client: Client, more: Resources) -> Iterator[Ro
 
     After a failover agents are still to come back, and nobody can say what of a limited role runs there.
     """
-    for node in cluster.tree.path(client.node):
+    for node in cluster.tree.limits_of(client.node):
         if node.limit is not None and (cluster.recovering or not node.limit.admits(node.holding, more)):
             yield node
 
 
 def is_at_limit(cluster: Cluster, client: Client) -> bool:
     """Say whether a limit above a client leaves it no cpu or no memory."""
-    return cluster.tree.has_limits and next(over_limit(cluster, client, LEAST), None) is not None
+    for node in cluster.tree.limits_of(client.node):
+        if node.limit is not None and (cluster.recovering or not node.limit.admits(node.holding, LEAST)):
+            return True
+    return False
 
 
 LEAST = Resources(cpu_millis=1, mem_mib=1)
@@ -304,10 +307,9 @@ def cut(cluster: Cluster, client: Client, pool: Pool, now: float) -> Resources:
     resources = unclaimed(pool, None, now) if pool.claims else pool.free
     if resources.gpus and not client.framework.info.takes_gpus:
         resources = replace(resources, gpus=0)
-    if cluster.tree.has_limits:
-        for node in cluster.tree.path(client.node):
-            if node.limit is not None:
-                resources = node.limit.cut(node.holding, resources)
+    for node in cluster.tree.limits_of(client.node):
+        if node.limit is not None:
+            resources = node.limit.cut(node.holding, resources)
     return resources
 
 

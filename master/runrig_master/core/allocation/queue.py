@@ -41,10 +41,14 @@ class _Line:
 
     def move_first(self, share: float) -> None:
         """Put the poorest member where its share now belongs."""
-        member = self.first()
-        assert member is not None
-        self.drop_first()
-        heapq.heappush(self._moved, (share, member.name, member))
+        moved, at = self._moved, self._at
+        if at < len(self._entries) and not (moved and moved[0] < self._entries[at]):
+            self._at += 1
+            _, name, member = self._entries[at]
+            heapq.heappush(moved, (share, name, member))
+        else:
+            _, name, member = moved[0]
+            heapq.heapreplace(moved, (share, name, member))
 
 
 class Queue:
@@ -62,7 +66,7 @@ class Queue:
     def _serve_node(self, node: RoleNode, step: Callable[[Client], bool]) -> bool:
         if not node.children:
             return self._serve_own(node.own, step)
-        line = self._line(node.order)
+        line = self._lines.get(node.order) or self._line(node.order)
         while (member := line.first()) is not None:
             assert not isinstance(member, Client)
             if isinstance(member, OwnFrameworks):
@@ -76,7 +80,7 @@ class Queue:
         return False
 
     def _serve_own(self, own: OwnFrameworks, step: Callable[[Client], bool]) -> bool:
-        line = self._line(own.order)
+        line = self._lines.get(own.order) or self._line(own.order)
         while (client := line.first()) is not None:
             assert isinstance(client, Client)
             if step(client):
@@ -86,7 +90,5 @@ class Queue:
         return False
 
     def _line(self, order: Order) -> _Line:
-        line = self._lines.get(order)
-        if line is None:
-            line = self._lines[order] = _Line(order.entries(self._total))
+        line = self._lines[order] = _Line(order.entries(self._total))
         return line
