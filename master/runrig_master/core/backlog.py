@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter, deque
+from typing import TYPE_CHECKING, TypeAlias
 
+from runrig.ids import Role
 from runrig_master.core.claims import Claim
 from runrig_master.core.clients import Wanted
+
+if TYPE_CHECKING:
+    from runrig_master.core.state import Framework
+
+
+VictimGang: TypeAlias = "tuple[Framework, Role, str]"
 
 
 class Backlog:
@@ -19,6 +27,7 @@ class Backlog:
         "looked_after_at",
         "preempted_at",
         "priorities",
+        "victim_gangs",
         "waiting",
     )
 
@@ -37,6 +46,8 @@ class Backlog:
         """How many tasks that have not ended have which priority."""
         self.preempted_at: deque[float] = deque()
         """When tasks were preempted within the last minute."""
+        self.victim_gangs: Counter[VictimGang] = Counter()
+        """Gangs that are asked to end for a higher priority, with the number of tasks that were asked for."""
         self.looked_after_at = 0.0
         """When demand that waits was last looked after."""
 
