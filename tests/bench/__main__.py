@@ -20,6 +20,7 @@ BENCHMARKS: dict[str, Callable[[Shape], Awaitable[list[Row]]]] = {
     "scattered": control_plane.scattered,
     "grouped": control_plane.grouped,
     "passes": allocation.passes,
+    "multi": allocation.multi_framework,
     "process": launches.process,
     "container": launches.container,
 }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from runrig.constraints import Constraint, Operator
 from runrig.demand import Demand, Placement
 from runrig.ids import Role
@@ -10,7 +12,10 @@ from runrig.resources import Resources
 from runrig_master.core.quotas import Quota, RoleQuota
 from tests.bench.cells import Cell, Timed, collecting_as_a_master
 from tests.bench.control_plane import Shape
+from tests.bench.multi_framework import Run
 from tests.bench.report import Row, row
+from tests.properties.naive_allocator import NaiveAllocator
+from tests.properties.scenes import scene_of
 
 AGENT = Resources(24_000, 65_536, 500_000, ports=((31000, 32000),))
 WITH_DEMAND = 20
@@ -77,7 +82,23 @@ MESOS_QUOTA = "Mesos 1.9 at the same shape, from its commit messages"
 async def passes(shape: Shape) -> list[Row]:
     """Run full passes over large clusters."""
     with collecting_as_a_master():
-        return [*_filtered(shape), *_large(shape), *_quotas(shape)]
+        return [*_filtered(shape), *_large(shape), *_quotas(shape), *_gangs(shape), *_naively(shape)]
+
+
+async def multi_framework(shape: Shape) -> list[Row]:
+    """Have three kinds of framework launch all their tasks, with raw offers and with demand."""
+    rows = []
+    with collecting_as_a_master():
+        for uses_demand in (False, True):
+            done = Run(uses_demand, max(8, 80 // shape.multi_share), shape.multi_share).complete()
+            name = f"{done.tasks:,} tasks of three kinds of framework, {'demand' if uses_demand else 'raw offers'}"
+            rows += [
+                row(f"{name}: the master's time", done.master_s, "s"),
+                row(f"{name}: the same, each task", done.master_s / done.tasks * 1e6, "us"),
+                row(f"{name}: turns of the loop", done.turns, "turns"),
+                row(f"{name}: offers", done.offers, "offers"),
+            ]
+    return rows
 
 
 def _filtered(shape: Shape) -> list[Row]:
@@ -85,10 +106,49 @@ def _filtered(shape: Shape) -> list[Row]:
     cell = full(agents, frameworks)
     name = f"full pass, {agents:,} agents x {frameworks:,} frameworks"
     rows = _rows(f"{name}, 0 % filtered", cell.best_of(shape.passes), 1_100.0, MESOS_CHART)
+    cell.first_run()
+    rows.append(row(f"one agent's change, {agents:,} agents", cell.change_of_one(shape.samples) * 1e6, "us"))
+    cell.take_back()
     cell.refuse_all(one_in=50)
     rows += _rows(f"{name}, 98 % filtered", cell.best_of(shape.passes))
     cell.refuse_all()
     return rows + _rows(f"{name}, 100 % filtered", cell.best_of(shape.passes))
+
+
+def _gangs(shape: Shape) -> list[Row]:
+    timed = gangs(shape.gangs, 64, shape.pass_agents).best_of(shape.passes)
+    return _rows(f"{shape.gangs} gangs of 64 on {shape.pass_agents:,} agents", timed)
+
+
+def gangs(count: int, size: int, agents: int) -> Cell:
+    """Return a cell in which gangs of so many wait, each of a framework of its own."""
+    cell = Cell()
+    cell.add_agents(agents, AGENT)
+    for number in range(count):
+        gang = Demand("d", Resources(4_000, 8_192), size, placement=list(Placement)[number % 3], gang_id="gang")
+        cell.add_framework(f"f{number:04}", f"org{number % 4}", [gang])
+    return cell
+
+
+def _naively(shape: Shape) -> list[Row]:
+    """Compare with the naive allocator where that can finish: each shape at a hundredth of its size or so."""
+    size = shape.naive_size
+    cells = {
+        f"{size} agents x 20 frameworks": full(size, 20),
+        f"small and large quotas, {size // 4 * 6} roles": quota_shape(size // 4 * 5, size // 4),
+        f"{size // 10} gangs of 8 on {size} agents": gangs(size // 10, 8, size),
+    }
+    rows = []
+    for name, cell in cells.items():
+        cell.look_at_all()
+        scene = scene_of(cell.master.cluster, cell.now)
+        began = time.process_time()
+        made = NaiveAllocator(scene).run()
+        naive_ms = (time.process_time() - began) * 1000
+        timed = cell.first_run()
+        assert len(timed.offers) == len(made)
+        rows.append(row(f"{name}: deciding", timed.deciding_s * 1000, "ms", naive_ms, "the naive allocator"))
+    return rows
 
 
 def _large(shape: Shape) -> list[Row]:

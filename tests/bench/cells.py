@@ -79,13 +79,14 @@ class Cell:
             )
             self.tell(AgentReported(self._stream(name), Register(info, 1, 0)))
 
-    def add_framework(self, name: str, role: str, demands: Sequence[Demand] | None = None) -> None:
-        """Subscribe a framework; one with demands states them."""
+    def add_framework(self, name: str, role: str, demands: Sequence[Demand] | None = None) -> StreamId:
+        """Subscribe a framework; one with demands states them. Return its stream."""
         info = FrameworkInfo(name, (Role(role),), FrameworkId(name))
         call = Subscribe(info, 1, uses_demand=demands is not None)
         self.tell(SchedulerCalled(self._stream(name), call, FrameworkId(name)))
         if demands:
             self.call(name, UpdateDemand(Role(role), tuple(demands)))
+        return self._streams[name]
 
     def set_quotas(self, *quotas: RoleQuota) -> None:
         """Set limits and guarantees of roles."""
@@ -137,6 +138,17 @@ class Cell:
         """Run a full pass once; what it offers stays offered."""
         self.look_at_all()
         return self.run_pass()
+
+    def change_of_one(self, times: int) -> float:
+        """Have one offer end again and again; return the time of the pass that follows, in seconds."""
+        cluster = self.master.cluster
+        total = 0.0
+        for _ in range(times):
+            offer = next(iter(cluster.offers.values()))
+            cluster.rescind([offer], RescindReason.EXPIRED)
+            cluster.take_commands()
+            total += self.run_pass().deciding_s
+        return total / times
 
     def best_of(self, times: int) -> Timed:
         """Run the same full pass so many times from the same beginning; return the one that cost least."""

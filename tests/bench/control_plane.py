@@ -44,11 +44,16 @@ class Shape:
     passes: int = 3
     """Full passes of which the cheapest counts."""
     quota_roles: int = 3_000
+    gangs: int = 100
+    naive_size: int = 100
+    """Agents of the shapes that the naive allocator is compared on."""
+    multi_share: int = 1
+    """Of the frameworks and agents of MultiFrameworkAllocations one in so many."""
     timeout_s: float = 120.0
     """After this long a benchmark has failed."""
 
 
-QUICK = Shape(20, (20,), 0.2, 10, 100, 20, 400, 80, 5, 20, 2, 4, 50, 20, 1, 12, 30.0)
+QUICK = Shape(20, (20,), 0.2, 10, 100, 20, 400, 80, 5, 20, 2, 4, 50, 20, 1, 12, 2, 12, 20, 30.0)
 
 
 @dataclass(frozen=True, slots=True)
