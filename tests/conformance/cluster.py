@@ -36,6 +36,7 @@ class Cluster:
         self._agents: dict[str, None] = {}
         self._frameworks: dict[str, None] = {}
         self._roles: dict[str, None] = {}
+        self._quotas: dict[str, None] = {}
         self._questions = 0
 
     def name(self, word: str) -> str:
@@ -146,6 +147,11 @@ class Cluster:
             self.operator.SetRoleWeight(operator_pb2.SetRoleWeightRequest(role=role, weight_millis=weight_millis))
         )
 
+    async def set_quotas(self, *quotas: operator_pb2.RoleQuota, is_forced: bool = False) -> None:
+        """Set limits and guarantees."""
+        self._quotas.update(dict.fromkeys(quota.role for quota in quotas))
+        await self.ask(self.operator.SetQuotas(operator_pb2.SetQuotasRequest(quotas=quotas, is_forced=is_forced)))
+
     # Time, and what follows from what
 
     def now_ms(self) -> float:
@@ -195,6 +201,9 @@ class Cluster:
         for agent_id in self._agents:
             gone = operator_pb2.MarkAgentGoneRequest(agent_id=agent_id)
             await self._quietly(self.operator.MarkAgentGone(gone))
+        if self._quotas:
+            none = operator_pb2.SetQuotasRequest(quotas=[operator_pb2.RoleQuota(role=role) for role in self._quotas])
+            await self._quietly(self.operator.SetQuotas(none))
         for role in self._roles:
             weight = operator_pb2.SetRoleWeightRequest(role=role, weight_millis=DEFAULT_WEIGHT_MILLIS)
             await self._quietly(self.operator.SetRoleWeight(weight))
