@@ -374,15 +374,15 @@ class Cluster:
             self.remember_conflict(offer)
         self.rescind(stale, RescindReason.CONFLICT)
 
-    def conflict_text(self, offer: OutstandingOffer) -> str:
-        """Say what others have taken of an optimistic offer."""
-        short = offer.pool.free.shortfall(offer.resources)
+    def conflict_text(self, offer: OutstandingOffer, left: Resources) -> str:
+        """Say what others have taken of an optimistic offer, of whose pool so much is left."""
+        short = left.shortfall(offer.resources)
         text = ", ".join(f"{name} by {amount}" for name, amount in short.items())
         return f"offer {offer.id} was optimistic and another framework was first: short of {text}"
 
     def remember_conflict(self, offer: OutstandingOffer) -> None:
         """Keep what to answer an Accept of an optimistic offer that comes too late."""
-        self.conflicts[offer.id] = self.conflict_text(offer)
+        self.conflicts[offer.id] = self.conflict_text(offer, offer.pool.free)
         if len(self.conflicts) > self.settings.conflicts_remembered:
             self.conflicts.popitem(last=False)
 

@@ -30,6 +30,7 @@ from runrig_master.core.cluster import Cluster
 from runrig_master.core.filters import Refusal
 from runrig_master.core.operations import Change, Remainder
 from runrig_master.core.pools import Pool
+from runrig_master.core.quotas import is_within
 from runrig_master.core.reservations import Reserves
 from runrig_master.core.state import Agent, Framework, OutstandingOffer, Task, staged
 from runrig_master.core.statuses import answer
@@ -58,6 +59,11 @@ class _Plan:
     @property
     def tasks(self) -> list[LaunchableTask]:
         return list(self.group.tasks)
+
+    @property
+    def launched(self) -> list[LaunchableTask]:
+        """Return those of the tasks that are good."""
+        return [task for launch in self.launches for task in launch.tasks]
 
     @property
     def agent(self) -> Agent:
@@ -107,11 +113,11 @@ def _plan(cluster: Cluster, framework: Framework, call: Accept, drafts: dict[Age
     """Judge all groups; `drafts` is filled with what is kept of agents after the operations of all of them."""
     used_offers: set[OfferId] = set()
     used_ids: set[TaskId] = set()
-    plans = []
+    plans: list[_Plan] = []
     for group in call.groups:
         plan = _Plan(group, [offer for id_ in group.offer_ids if (offer := framework.offers.get(id_)) is not None])
         plan.problem = _offers_problem(plan, used_offers) or _gang_problem(plan, framework, call)
-        if conflict := _conflict(cluster, plan):
+        if conflict := _conflict(cluster, plan, plans):
             plan.problem, plan.problem_reason = conflict, Reason.OFFER_CONFLICT
         used_offers.update(group.offer_ids)
         if not plan.problem:
@@ -152,23 +158,29 @@ def _gang_problem(plan: _Plan, framework: Framework, call: Accept) -> str:
     return ""
 
 
-def _conflict(cluster: Cluster, plan: _Plan) -> str:
-    """Return what of optimistic offers others have taken first; empty: nothing that matters."""
+def _conflict(cluster: Cluster, plan: _Plan, before: list[_Plan]) -> str:
+    """Return what of optimistic offers others have taken first, or the groups before; empty: nothing that matters."""
     for offer_id in plan.group.offer_ids:
         if offer_id in cluster.conflicts:
             return cluster.conflicts[offer_id]
     optimistic = [offer for offer in plan.offers if offer.is_optimistic]
+    if not optimistic:
+        return ""
+    before = [each for each in before if not each.problem and any(offer.is_optimistic for offer in each.offers)]
     for offer in optimistic:
-        if not offer.pool.free.contains(offer.resources):
-            return cluster.conflict_text(offer)
-    if optimistic:
-        node = optimistic[0].client.node
+        left = offer.pool.free
+        for task in [task for each in before if each.agent is offer.agent for task in each.launched]:
+            if task.terms.reservation_id == offer.pool.reservation_id:
+                left = left - task.resources
+        if not left.contains(offer.resources):
+            return cluster.conflict_text(offer, left)
+    for above in cluster.tree.path(optimistic[0].client.node):
+        theirs = [task for each in before if is_within(each.role, above.role) for task in each.launched]
         need = NOTHING
-        for task in plan.tasks:
+        for task in [*theirs, *plan.tasks]:
             need = need + task.resources.without_ports()
-        for above in cluster.tree.path(node):
-            if above.limit is not None and not above.limit.admits(above.holding, need):
-                return f"role {above.role} has reached its limit since the optimistic offer was made"
+        if above.limit is not None and not above.limit.admits(above.holding, need):
+            return f"role {above.role} has reached its limit since the optimistic offer was made"
     return ""
 
 
