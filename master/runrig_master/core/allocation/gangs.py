@@ -24,7 +24,7 @@ def place(pass_: Pass, wanted: Wanted) -> bool:
     for member in gang:
         member.spent = pass_.round
     is_new = any(member.is_new for member in gang)
-    if not is_new and not pass_.scope(wanted.client, False):
+    if not is_new and not any(pass_.may_fit(member) for member in gang):
         return False
     if any(member.offered for member in gang) or any(other.is_infeasible for other in _all_of(wanted)):
         return False

@@ -94,6 +94,8 @@ class Pass:
         self._open: dict[Client, Bits] = {}
         self._visible: dict[Client, Bits] = {}
         """What raw clients are shown in this round."""
+        self._most: tuple[int, int] | None = None
+        """The most cpu and the most memory that were free of a pool that changed; it only shrinks during a pass."""
         self._at: dict[Client, int] = {}
         """How far a client's queue is spent."""
         self._has_rebalanced = False
@@ -105,22 +107,33 @@ class Pass:
         """Take steps until nobody can take one."""
         cluster = self.cluster
         self._take_up_feasible()
-        if not cluster.pools.offerable & cluster.pools.worth and not cluster.backlog.waiting:
-            return
         self._serve_guarantees()
         self._serve_all(self._step)
         if self.passed_on or self._stand_back:
             self.asks_again = True
             self._begin_round()
             self._serve_all(self._late_step)
+        if not self._is_anything_left():
+            self._judge_unasked()
         cluster.tree.eased.clear()
+
+    def _is_anything_left(self) -> bool:
+        """Say whether anybody is shown anything: when a pool is gone, none of the others need be asked about it."""
+        pools = self.cluster.pools
+        return bool((pools.offerable if self.hungry else self.dirty) & pools.worth)
+
+    def _judge_unasked(self) -> None:
+        for client in self.hungry:
+            for wanted in client.queue:
+                if wanted.is_new and not wanted.offered:
+                    self.judge(wanted)
 
     def _serve_all(self, step: Callable[[Client], bool]) -> None:
         """Serve whoever can take something; again those whose constraints what was taken since has eased."""
         tree = self.cluster.tree
         while True:
             queue = Queue(tree.root, tree.total)
-            while queue.serve(step):
+            while self._is_anything_left() and queue.serve(step):
                 pass
             if not self._has_rebalanced:
                 return
@@ -165,7 +178,7 @@ class Pass:
         tree = self.cluster.tree
         short = [(node.satisfaction(), node.role, node) for node in tree.guaranteed if node.lacks()]
         heapq.heapify(short)
-        while short:
+        while short and self._is_anything_left():
             part, role, node = short[0]
             now_part = node.satisfaction()
             self._guaranteed = node
@@ -262,7 +275,7 @@ class Pass:
         return False
 
     def _place_for(self, wanted: Wanted) -> Pool | None:
-        if self.is_beyond_quota(wanted):
+        if not self.may_fit(wanted) or self.is_beyond_quota(wanted):
             return None
         if wanted.is_new and not wanted.offered and not self.judge(wanted):
             return None
@@ -270,6 +283,16 @@ class Pass:
         if pool is None:
             wanted.spent = self.round
         return pool
+
+    def may_fit(self, wanted: Wanted) -> bool:
+        """Say whether any pool that a demand is shown could be large enough: most demand that waits need not look."""
+        if wanted.is_new:
+            return True
+        if self._most is None:
+            free = [pool.free for pool in self.cluster.pools.within(self.dirty & self.cluster.pools.worth)]
+            most_cpu = max((each.cpu_millis for each in free), default=-1)
+            self._most = (most_cpu, max((each.mem_mib for each in free), default=-1))
+        return wanted.amounts[0] <= self._most[0] and wanted.amounts[1] <= self._most[1]
 
     def is_beyond_quota(self, wanted: Wanted) -> bool:
         """Say whether a limit keeps a demand from one task more; it is asked again when that has more room."""
