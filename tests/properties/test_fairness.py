@@ -197,6 +197,7 @@ class Fairness(RuleBasedStateMachine):
         info = FRAMEWORKS[FrameworkId(name)]
         self.oracle.forget_refusals(info.framework_id)
         self.oracle.members[info.framework_id] = set(info.roles) - set(suppressed)
+        self.oracle.passed_on = {(each, taker) for each, taker in self.oracle.passed_on if taker[0] != name}
         self.tell(self.world.subscription(info, suppressed=suppressed))
 
     @rule(name=owners, ends=turns)
