@@ -113,7 +113,7 @@ def _is_met(
 def _is_met_among(
     constraint: Constraint, value: str, placed: Mapping[str, Counter[str]], known: dict[str, set[str]]
 ) -> bool:
-    counts = placed.get(constraint.attribute, Counter())
+    counts = placed.get(constraint.attribute, _NO_TASKS)
     match constraint.operator:
         case Operator.UNIQUE:
             return counts[value] == 0
@@ -121,6 +121,9 @@ def _is_met_among(
             return counts[value] < int(constraint.value)
         case _:
             return _balances(value, counts, known.get(constraint.attribute, set()), int(constraint.value or 1))
+
+
+_NO_TASKS: Counter[str] = Counter()
 
 
 def _balances(value: str, counts: Counter[str], known: set[str], least_groups: int) -> bool:

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from enum import IntEnum
 
-from runrig.constraints import Constraint, text_of, unmet
+from runrig.constraints import Constraint, Operator, text_of, unmet
 from runrig.resources import NOTHING, Resources, count_ports, ports_contain
 from runrig_master.core.clients import Client, Wanted, need
 from runrig_master.core.cluster import Cluster
@@ -57,14 +57,15 @@ class Predicate:
 # Of the agent
 
 
-def absence(pool: Pool) -> Kind | None:
-    """Return why an agent's pools may not be offered to anybody, or None: the set `Pools.offerable`, one by one."""
+def absences(pool: Pool) -> Iterator[Kind]:
+    """Yield why an agent's pools may not be offered to anybody: what the set `Pools.offerable` answers, one by one."""
     agent = pool.agent
     if agent.presence is not Presence.CONNECTED:
-        return Kind.CONNECTED
+        yield Kind.CONNECTED
     if not agent.is_active:
-        return Kind.DRAINING
-    return None if agent.info.runtimes else Kind.RUNTIME
+        yield Kind.DRAINING
+    if not agent.info.runtimes:
+        yield Kind.RUNTIME
 
 
 def is_away(wanted: Wanted, pool: Pool, now: float) -> bool:
@@ -142,8 +143,7 @@ def problems(cluster: Cluster, wanted: Wanted, pool: Pool, now: float) -> Iterat
 
 def all_problems(cluster: Cluster, wanted: Wanted, pool: Pool, now: float) -> Iterator[Predicate]:
     """Yield every predicate that turns a pool away from a demand, in their order."""
-    kind = absence(pool)
-    if kind is not None:
+    for kind in absences(pool):
         yield Predicate(kind)
     is_asked_of_time = False
     for kind, constraint, allowed in lasting(cluster, wanted):
@@ -182,7 +182,9 @@ def group_problem(cluster: Cluster, wanted: Wanted, pool: Pool) -> Constraint | 
 
 def allows(cluster: Cluster, constraint: Constraint, pool: Pool, counts: Mapping[str, Counter[str]]) -> bool:
     """Say whether a constraint lets one more task of a group in, of which so many run where."""
-    known = {constraint.attribute: set(cluster.pools.known.get(constraint.attribute, ()))}
+    known = {}
+    if constraint.operator is Operator.GROUP_BY:  # the others do not look at it, and of hostnames there are many
+        known[constraint.attribute] = set(cluster.pools.known.get(constraint.attribute, ()))
     return unmet((constraint,), pool.agent, counts, known) is None
 
 

@@ -9,8 +9,8 @@ from runrig_master.core.cluster import Cluster
 from runrig_master.core.explain.details import of_pool, of_step
 from runrig_master.core.explain.funnel import Funnel, funnel_of
 from runrig_master.core.explain.gangs import members_of, run_dry
-from runrig_master.core.explain.remedies import Remedy, remedies_of
-from runrig_master.core.explain.shortage import MEASURED, Shortage, short_of
+from runrig_master.core.explain.remedies import Remedy, remedies_of, smaller_gang
+from runrig_master.core.explain.shortage import MEASURED, short_of
 from runrig_master.core.explain.verdicts import impossibility
 from runrig_master.core.explain.words import counted, span_text, task_words, until_text
 from runrig_master.core.explanation import DemandExplanation, FunnelStep, NearMiss, Verdict
@@ -22,7 +22,7 @@ MOST_NEAREST = 3
 def explain_demand(cluster: Cluster, wanted: Wanted, now: float) -> DemandExplanation:
     """Explain one demand: as the next task of it, if one waits, fares at every agent now."""
     funnel = funnel_of(cluster, wanted, now)
-    verdict, summary, remedies = _judged(cluster, wanted, funnel, now)
+    verdict, summary, remedies = judged(cluster, wanted, funnel, now)
     framework = wanted.client.framework
     return DemandExplanation(
         framework.id,
@@ -38,15 +38,16 @@ def explain_demand(cluster: Cluster, wanted: Wanted, now: float) -> DemandExplan
     )
 
 
-def _judged(cluster: Cluster, wanted: Wanted, funnel: Funnel, now: float) -> tuple[Verdict, str, list[Remedy]]:
+def judged(cluster: Cluster, wanted: Wanted, funnel: Funnel, now: float) -> tuple[Verdict, str, list[Remedy]]:
     if wanted.unmet <= 0:
         return Verdict.FITS, _answer_due(wanted, now), []
     many = counted(wanted.unmet, "task")
     wait = f"{many} wait{'s' if wanted.unmet == 1 else ''}"
     never = impossibility(cluster, wanted, now)
-    if never is not None:
-        return Verdict.INFEASIBLE, f"{many} can never run: {never}", remedies_of(cluster, wanted, funnel, now)
     closed = _closed(wanted, now)
+    if never is not None:
+        remedies = _what_helps(cluster, wanted, funnel, now) if closed is None else []
+        return Verdict.INFEASIBLE, f"{many} can never run: {never}", remedies
     if closed is not None:
         return Verdict.WAITS, f"{wait}: {closed}", []
     if wanted.demand.gang_id:
@@ -54,11 +55,18 @@ def _judged(cluster: Cluster, wanted: Wanted, funnel: Funnel, now: float) -> tup
     if funnel.left:
         where = counted(len(funnel.left), "agent")
         return Verdict.FITS, f"{many} can run now, on {where} of {funnel.agents}: an offer is due", []
-    return (
-        Verdict.WAITS,
-        f"{wait}: {_obstacle(cluster, wanted, funnel, now)}",
-        remedies_of(cluster, wanted, funnel, now),
-    )
+    obstacle = _obstacle(cluster, wanted, funnel, now)
+    return Verdict.WAITS, f"{wait}: {obstacle}", _what_helps(cluster, wanted, funnel, now)
+
+
+def _what_helps(cluster: Cluster, wanted: Wanted, funnel: Funnel, now: float) -> list[Remedy]:
+    """Return what would make a task fit, or of a gang of several tasks how many of them fit."""
+    gang = members_of(wanted) if wanted.demand.gang_id else [wanted]
+    if len(gang) > 1 or any(member.offered for member in gang if member.demand.gang_id):
+        return []
+    if not wanted.demand.gang_id or wanted.unmet == 1:
+        return remedies_of(cluster, wanted, funnel, now)
+    return list(smaller_gang(wanted, run_dry(cluster, wanted, now).fitting))
 
 
 def _answer_due(wanted: Wanted, now: float) -> str:
@@ -88,7 +96,7 @@ def _obstacle(cluster: Cluster, wanted: Wanted, funnel: Funnel, now: float) -> s
     if predicate is None:
         return "the cluster has no agents"
     pools = funnel.turned[predicate]
-    why = of_step(cluster, wanted, predicate, pools, now)
+    why = _why(cluster, wanted, predicate, funnel, now)
     which = "the only agent" if funnel.agents == 1 else f"{len(pools)} of {funnel.agents} agents"
     suit = "" if len(pools) == funnel.agents else " would suit, but"
     match predicate.kind:
@@ -130,11 +138,11 @@ def _judged_gang(cluster: Cluster, wanted: Wanted, funnel: Funnel, now: float) -
     laid = _laid_away(gang, now)
     text = f"{name} waits: {state.fitting} of {state.waiting} tasks can run now"
     first = state.first_short
-    if first is not None and first is not wanted:
+    if first is not wanted:
+        assert first is not None
         return Verdict.WAITS, f"{text}; {first.demand.demand_id} is the first that finds no place{laid}", []
-    short = f", {counted(state.waiting - state.fitting, 'task')} too few{laid}"
-    remedies = [] if funnel.left else remedies_of(cluster, wanted, funnel, now)
-    return Verdict.WAITS, text + short, remedies if state.waiting - state.fitting == 1 else []
+    text += f", {counted(state.waiting - state.fitting, 'task')} too few{laid}"
+    return Verdict.WAITS, text, _what_helps(cluster, wanted, funnel, now)
 
 
 def _laid_away(gang: list[Wanted], now: float) -> str:
@@ -151,8 +159,14 @@ def _steps(cluster: Cluster, wanted: Wanted, funnel: Funnel, now: float) -> tupl
     left = funnel.agents
     for predicate, pools in funnel.turned.items():
         left -= len(pools)
-        steps.append(FunnelStep(predicate.name, len(pools), left, of_step(cluster, wanted, predicate, pools, now)))
+        steps.append(FunnelStep(predicate.name, len(pools), left, _why(cluster, wanted, predicate, funnel, now)))
     return tuple(steps)
+
+
+def _why(cluster: Cluster, wanted: Wanted, predicate: Predicate, funnel: Funnel, now: float) -> str:
+    shortage = funnel.shortages.get(predicate.kind)
+    closest = shortage.closest[0] if shortage is not None else None
+    return of_step(cluster, wanted, predicate, funnel.turned[predicate], now, closest)
 
 
 def _nearest(cluster: Cluster, wanted: Wanted, funnel: Funnel, now: float) -> tuple[NearMiss, ...]:
@@ -162,7 +176,7 @@ def _nearest(cluster: Cluster, wanted: Wanted, funnel: Funnel, now: float) -> tu
         pools = funnel.turned[predicate]
         count = MOST_NEAREST - len(nearest)
         if predicate.kind in MEASURED:
-            closest = Shortage(wanted, pools, now, is_empty=predicate.kind is Kind.SIZE).closest(count)
+            closest = funnel.shortages[predicate.kind].closest[:count]
         else:
             closest = pools[:count]
         nearest += [_miss(cluster, wanted, predicate, pool, now) for pool in closest]

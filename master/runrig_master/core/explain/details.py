@@ -10,11 +10,10 @@ from runrig.tasks import RuntimeKind
 from runrig_master.core.allocation.predicates import Kind, Predicate, over_limit
 from runrig_master.core.clients import Client, Wanted
 from runrig_master.core.cluster import Cluster
-from runrig_master.core.explain.shortage import MEASURED, Shortage, short_of
+from runrig_master.core.explain.shortage import Shortage, short_of
 from runrig_master.core.explain.words import (
     amounts_text,
     counted,
-    dimensions,
     framework_text,
     joined,
     resources_text,
@@ -29,11 +28,21 @@ MOST_NAMED = 3
 """Of many framework names, reasons or values so many are named."""
 
 
-def of_step(cluster: Cluster, wanted: Wanted, predicate: Predicate, pools: list[Pool], now: float) -> str:
-    """Say why a predicate turned all these pools away: what they have in common, or the least that is short."""
+def of_step(
+    cluster: Cluster,
+    wanted: Wanted,
+    predicate: Predicate,
+    pools: list[Pool],
+    now: float,
+    closest: Pool | None = None,
+) -> str:
+    """Say why a predicate turned all these pools away: what they have in common, or the least that is short.
+
+    `closest` is the pool that is short of the least, if that is known already.
+    """
     kind = predicate.kind
     if kind in (Kind.SIZE, Kind.FREE):
-        [closest] = Shortage(wanted, pools, now, is_empty=kind is Kind.SIZE).closest(1)
+        closest = closest or Shortage.of(wanted, pools, now, is_empty=kind is Kind.SIZE).closest[0]
         return f"{of_pool(cluster, wanted, predicate, closest, now)} at best ({closest.agent.info.hostname})"
     if len(pools) == 1 or kind is Kind.QUOTA:
         return of_pool(cluster, wanted, predicate, pools[0], now)
@@ -220,6 +229,3 @@ def _few(texts: list[str]) -> str:
     if len(texts) <= MOST_NAMED:
         return joined(texts)
     return f"{', '.join(texts[:MOST_NAMED])} and {len(texts) - MOST_NAMED} more"
-
-
-__all__ = ["MEASURED", "claimants", "common", "dimensions", "of_pool", "of_step", "quota_text", "refusals"]

@@ -5,7 +5,6 @@ An agent with several pools stands where that pool stands which gets furthest.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from runrig.constraints import Constraint
@@ -13,7 +12,7 @@ from runrig_master.core.allocation.predicates import (
     QUOTA,
     Kind,
     Predicate,
-    absence,
+    absences,
     is_away,
     lasting,
     over_limit,
@@ -21,6 +20,7 @@ from runrig_master.core.allocation.predicates import (
 )
 from runrig_master.core.clients import Wanted
 from runrig_master.core.cluster import Cluster
+from runrig_master.core.explain.shortage import MEASURED, Shortage
 from runrig_master.core.pools import Bits, Pool
 from runrig_master.core.state import Agent, Presence
 
@@ -34,6 +34,8 @@ class Funnel:
     left: list[Pool] = field(default_factory=list)
     """Pools that no predicate turns away; one of each agent."""
     agents: int = 0
+    shortages: dict[Kind, Shortage] = field(default_factory=dict)
+    """Of the predicates that say that there is too little of something: how far their pools are."""
 
     @property
     def last(self) -> Predicate | None:
@@ -64,7 +66,8 @@ def funnel_of(cluster: Cluster, wanted: Wanted, now: float) -> Funnel:
     rules = list(lasting(cluster, wanted))
     runtime, *others = rules
     sieve.keep(*runtime)
-    sieve.turn_away(Predicate(Kind.MAINTENANCE), lambda pool: is_away(wanted, pool, now))
+    leaving = (pool for pool in cluster.pools.listed(sieve.left) if pool.agent.unavailability is not None)
+    sieve.turn_away(Predicate(Kind.MAINTENANCE), [pool for pool in leaving if is_away(wanted, pool, now)])
     for rule in others:
         sieve.keep(*rule)
     found: dict[Predicate, list[Pool]] = {}
@@ -85,7 +88,11 @@ def funnel_of(cluster: Cluster, wanted: Wanted, now: float) -> Funnel:
     if fitting and next(over_limit(cluster, wanted.client, wanted.demand.resources), None) is not None:
         sieve.add(QUOTA, fitting)
         fitting = []
-    return sieve.funnel(fitting)
+    funnel = sieve.funnel(fitting)
+    for kind in MEASURED:
+        if pools := funnel.pools_of(kind):
+            funnel.shortages[kind] = Shortage.of(wanted, pools, now, is_empty=kind is Kind.SIZE)
+    return funnel
 
 
 class Sieve:
@@ -101,7 +108,7 @@ class Sieve:
         absent: dict[Kind, list[Pool]] = {Kind.CONNECTED: [], Kind.DRAINING: [], Kind.RUNTIME: []}
         offerable = self.cluster.pools.offerable
         for pool in self.cluster.pools.listed(self.left & ~offerable):
-            kind = absence(pool)
+            kind = next(absences(pool), None)
             if kind is not None:
                 absent[kind].append(pool)
                 self.left ^= pool.bit
@@ -114,9 +121,8 @@ class Sieve:
             self.left &= allowed
             self.add(Predicate(kind, constraint), self.cluster.pools.listed(turned))
 
-    def turn_away(self, predicate: Predicate, is_turned: Callable[[Pool], bool]) -> None:
-        """Turn away what is judged one by one."""
-        turned = [pool for pool in self.cluster.pools.listed(self.left) if is_turned(pool)]
+    def turn_away(self, predicate: Predicate, turned: list[Pool]) -> None:
+        """Turn away what was judged one by one."""
         for pool in turned:
             self.left ^= pool.bit
         if turned:

@@ -19,8 +19,16 @@ from runrig_master.core.clients import Wanted
 from runrig_master.core.cluster import Cluster, alive
 from runrig_master.core.explain import supposing
 from runrig_master.core.explain.funnel import Funnel
-from runrig_master.core.explain.shortage import Shortage, available
-from runrig_master.core.explain.words import amounts_text, dimensions, framework_text, joined, resources_text, span_text
+from runrig_master.core.explain.shortage import Ranked, Shortage, available
+from runrig_master.core.explain.words import (
+    amounts_text,
+    counted,
+    dimensions,
+    framework_text,
+    joined,
+    resources_text,
+    span_text,
+)
 from runrig_master.core.pools import Pool
 from runrig_master.core.quotas import Quota, is_within
 from runrig_master.core.state import Agent, OutstandingOffer, Task
@@ -107,6 +115,13 @@ def remedies_of(cluster: Cluster, wanted: Wanted, funnel: Funnel, now: float) ->
     ]
 
 
+def smaller_gang(wanted: Wanted, count: int) -> Iterator[ChangeRequest]:
+    """Yield the gang of so many tasks, of which it is known that they fit."""
+    if count:
+        demand = replace(wanted.demand, count=count)
+        yield ChangeRequest(demand, f"ask for {counted(count, 'task')} in gang {demand.gang_id}")
+
+
 class _Search:
     def __init__(self, cluster: Cluster, wanted: Wanted, funnel: Funnel, now: float) -> None:
         self.cluster = cluster
@@ -141,17 +156,25 @@ class _Search:
     def ask_less(self) -> Iterator[ChangeRequest]:
         """Yield the least that one task could ask less for, in one dimension, else in all that are short."""
         limited = self._turned_by(Kind.QUOTA)
-        short = self._turned_by(Kind.SIZE, Kind.OFFERED, Kind.CLAIMED, Kind.FREE)
         found = [item for item in (self._less(pool) for pool in limited[:1]) if item is not None]
-        if not found and short:
-            shortage = Shortage(self.wanted, short, self.now)
-            single = [item for names, item in shortage.by_dimensions.items() if len(names) == 1]
-            single.sort(key=lambda item: (item.distance, item.pool.slot))
-            found = [item for item in (self._less(each.pool) for each in single) if item is not None]
+        if not found:
+            shortages = self._shortages()
+            single: dict[str, Ranked] = {}
+            for name, item in ((name, item) for shortage in shortages for name, item in shortage.of_one.items()):
+                single[name] = min(item, single.get(name, item))
+            found = [item for item in (self._less(pool) for _, _, pool in sorted(single.values())) if item is not None]
             if not found:
-                tried = (self._less(pool) for pool in shortage.closest(3))
+                tried = (self._less(pool) for shortage in shortages for pool in shortage.closest[:3])
                 found = [item for item in tried if item is not None][:1]
         yield from found
+
+    def _shortages(self) -> list[Shortage]:
+        """Return what is short where only that keeps the demand away, by what is free now."""
+        known = self.funnel.shortages
+        found = [known[kind] for kind in (Kind.OFFERED, Kind.CLAIMED, Kind.FREE) if kind in known]
+        if too_small := self._turned_by(Kind.SIZE):
+            found.append(Shortage.of(self.wanted, too_small, self.now))
+        return found
 
     def _less(self, pool: Pool) -> ChangeRequest | None:
         """Return the demand cut to what it could have of a pool."""
@@ -223,7 +246,7 @@ class _Search:
     def end_offer(self) -> Iterator[EndOffer]:
         """Yield the offer that ends first of those whose end would do."""
         pools = self._turned_by(Kind.OFFERED)[:MOST_TRIED]
-        offers = [offer for pool in pools for offer in pool.offers.values()]
+        offers = [offer for pool in pools for offer in pool.offers.values() if not self._is_mine(offer)]
         for offer in sorted(offers, key=lambda offer: offer.expires_at)[:MOST_TRIED]:
             with supposing.let_go(self.cluster, offer):
                 is_let_in = self._is_let_in(self.wanted, offer.pool)
@@ -231,6 +254,10 @@ class _Search:
                 whose = f"{framework_text(offer.framework)} lets go of offer {offer.id} on {offer.agent.info.hostname}"
                 yield EndOffer(offer, f"{whose}; it ends in {span_text(offer.expires_at - self.now)}")
                 return
+
+    def _is_mine(self, offer: OutstandingOffer) -> bool:
+        """Say whether an offer was made for this very demand: that it ends would help nobody."""
+        return any(part is self.wanted for part, _ in offer.parts)
 
     def end_task(self) -> Iterator[EndTask]:
         """Yield the smallest task of those found whose end would do."""
@@ -247,10 +274,10 @@ class _Search:
         if self._turned_by(Kind.QUOTA):
             return self._holding_limit()[:MOST_TRIED]
         wanted = self.wanted
-        short = Shortage(wanted, self._turned_by(Kind.OFFERED, Kind.FREE), self.now)
         need = wanted.demand.resources
         tasks = []
-        for pool in short.closest(32):
+        known = self.funnel.shortages
+        for pool in (pool for kind in (Kind.OFFERED, Kind.FREE) if kind in known for pool in known[kind].closest):
             free = available(wanted, pool, self.now)
             for task in alive(pool.agent):
                 gets = task.resources
@@ -274,7 +301,7 @@ class _Search:
         for framework in self.cluster.frameworks.values():
             if len(tasks) < MOST_TASKS and any(is_within(role, node.role) for role in framework.clients):
                 theirs = (task for task in framework.tasks.values() if not task.state.is_terminal)
-                tasks += [task for task in theirs if task.agent.is_counted and is_within(task.role, node.role)]
+                tasks += [task for task in theirs if task.agent.is_offerable and is_within(task.role, node.role)]
         return sorted(tasks, key=_size)
 
     # Operators

@@ -13,40 +13,35 @@ from runrig_master.core.pools import Pool
 
 MEASURED = frozenset({Kind.SIZE, Kind.OFFERED, Kind.CLAIMED, Kind.FREE})
 """Predicates that say that there is too little of something."""
+MOST_RANKED = 32
+"""Of the pools that are measured so many are kept in their order, the closest."""
+
+Ranked = tuple[float, int, Pool]
 
 
 @dataclass(frozen=True, slots=True)
-class Short:
-    """A pool, of what it is short, and how far that is: the sum of what is short as parts of what is asked."""
-
-    distance: float
-    pool: Pool
-    dimensions: frozenset[str]
-
-
 class Shortage:
-    """Of many pools the closest, and the closest of those that are short of the same dimensions."""
+    """Of many pools the closest, and the closest of those that are short of just one dimension.
 
-    def __init__(self, wanted: Wanted, pools: Iterable[Pool], now: float, is_empty: bool = False) -> None:
-        self.by_dimensions: dict[frozenset[str], Short] = {}
-        ranked: list[tuple[float, int, Pool]] = []
-        best: dict[int | frozenset[str], tuple[float, Pool]] = {}
-        is_plain = not (wanted.demand.port_count or wanted.demand.resources.ports or wanted.demand.resources.custom)
-        for pool in pools:
-            free = pool.total if is_empty else available(wanted, pool, now)
-            code, distance = _plain(wanted, free) if is_plain else _any(wanted, free)
-            ranked.append((distance, pool.slot, pool))
-            known = best.get(code)
-            if known is None or distance < known[0]:
-                best[code] = (distance, pool)
-        for code, (distance, pool) in best.items():
-            names = _NAMES[code] if isinstance(code, int) else code
-            self.by_dimensions[names] = Short(distance, pool, names)
-        self._ranked = ranked
+    How far a pool is: the sum of what is short as parts of what is asked.
+    """
 
-    def closest(self, count: int) -> list[Pool]:
-        """Return the closest pools."""
-        return [pool for _, _, pool in heapq.nsmallest(count, self._ranked)]
+    closest: list[Pool]
+    of_one: dict[str, Ranked]
+
+    @classmethod
+    def of(cls, wanted: Wanted, pools: Iterable[Pool], now: float, *, is_empty: bool = False) -> Shortage:
+        """Measure pools, by what is free of them or as if they were empty."""
+        need = wanted.demand.resources
+        measure = _measured_any if need.ports or need.custom else _measured
+        ranked: list[Ranked] = []
+        best: dict[str, Ranked] = {}
+        for distance, name, pool in measure(wanted, pools, now, is_empty):
+            item = (distance, pool.slot, pool)
+            ranked.append(item)
+            if name and (name not in best or item < best[name]):
+                best[name] = item
+        return cls([pool for _, _, pool in heapq.nsmallest(MOST_RANKED, ranked)], best)
 
 
 def available(wanted: Wanted, pool: Pool, now: float) -> Resources:
@@ -61,30 +56,42 @@ def short_of(wanted: Wanted, predicate: Predicate, pool: Pool, now: float) -> di
     return shortfall(wanted, pool.total if predicate.kind is Kind.SIZE else available(wanted, pool, now))
 
 
-def _plain(wanted: Wanted, free: Resources) -> tuple[int, float]:
+def _measured(wanted: Wanted, pools: Iterable[Pool], now: float, is_empty: bool) -> Iterable[tuple[float, str, Pool]]:
+    """Yield how far each pool is, and the dimension if it is the only one; written for ten thousand pools."""
     cpu, mem, disk, gpus = wanted.amounts
-    code, distance = 0, 0.0
-    if cpu > free.cpu_millis:
-        code, distance = 1, 1 - free.cpu_millis / cpu
-    if mem > free.mem_mib:
-        code |= 2
-        distance += 1 - free.mem_mib / mem
-    if disk > free.disk_mib:
-        code |= 4
-        distance += 1 - free.disk_mib / disk
-    if gpus > free.gpus:
-        code |= 8
-        distance += 1 - free.gpus / gpus
-    return code, distance
+    ports = wanted.demand.port_count
+    measured = []
+    for pool in pools:
+        free = pool.total if is_empty else pool.free
+        if pool.claims and not is_empty:
+            free = unclaimed(pool, wanted, now)
+        distance, short, name = 0.0, 0, ""
+        if cpu > free.cpu_millis:
+            distance, short, name = 1 - free.cpu_millis / cpu, 1, "cpu_millis"
+        if mem > free.mem_mib:
+            distance += 1 - free.mem_mib / mem
+            short, name = short + 1, "mem_mib"
+        if disk > free.disk_mib:
+            distance += 1 - free.disk_mib / disk
+            short, name = short + 1, "disk_mib"
+        if gpus > free.gpus:
+            distance += 1 - free.gpus / gpus
+            short, name = short + 1, "gpus"
+        if ports:
+            has = sum([end - begin + 1 for begin, end in free.ports])
+            if ports > has:
+                distance += 1 - has / ports
+                short, name = short + 1, "ports"
+        measured.append((distance, name if short == 1 else "", pool))
+    return measured
 
 
-_PLAIN = ("cpu_millis", "mem_mib", "disk_mib", "gpus")
-_NAMES = [frozenset(name for place, name in enumerate(_PLAIN) if code >> place & 1) for code in range(16)]
-
-
-def _any(wanted: Wanted, free: Resources) -> tuple[frozenset[str], float]:
-    short = shortfall(wanted, free)
-    custom = dict(wanted.demand.resources.custom)
-    asked = dict(zip(_PLAIN, wanted.amounts, strict=True)) | custom
-    distance = sum(amount / asked[name] if name in asked else 0.001 * amount for name, amount in short.items())
-    return frozenset(short), distance
+def _measured_any(
+    wanted: Wanted, pools: Iterable[Pool], now: float, is_empty: bool
+) -> Iterable[tuple[float, str, Pool]]:
+    names = ("cpu_millis", "mem_mib", "disk_mib", "gpus")
+    asked = {**dict(zip(names, wanted.amounts, strict=True)), **dict(wanted.demand.resources.custom)}
+    for pool in pools:
+        short = shortfall(wanted, pool.total if is_empty else available(wanted, pool, now))
+        distance = sum(amount / asked[name] if name in asked else 0.001 * amount for name, amount in short.items())
+        yield distance, next(iter(short)) if len(short) == 1 else "", pool

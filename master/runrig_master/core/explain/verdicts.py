@@ -6,6 +6,7 @@ from runrig_master.core.allocation.predicates import (
     SIZE,
     Kind,
     Predicate,
+    allows,
     holds_when_empty,
     is_kept_for_others,
     lasting,
@@ -16,7 +17,7 @@ from runrig_master.core.explain.details import of_step
 from runrig_master.core.explain.funnel import present
 from runrig_master.core.explain.gangs import members_of, most_when_empty
 from runrig_master.core.explain.words import amounts_text, counted, task_words
-from runrig_master.core.pools import Bits
+from runrig_master.core.pools import Bits, Pool
 
 
 def impossibility(cluster: Cluster, wanted: Wanted, now: float) -> str | None:
@@ -28,27 +29,46 @@ def _of_agents(cluster: Cluster, wanted: Wanted, now: float) -> str | None:
     left = present(cluster)
     if not left:
         return "the cluster has no agents"
+    left = _with_runtimes(cluster, left)
+    if not left:
+        return "no agent has a runtime"
     for kind, constraint, allowed in lasting(cluster, wanted):
         if not left & allowed:
-            return _nobody(cluster, wanted, Predicate(kind, constraint), left)
+            return _nobody(cluster, wanted, Predicate(kind, constraint), cluster.pools.listed(left))
         left &= allowed
     pools = cluster.pools.listed(left)
-    if any(holds_when_empty(wanted, pool) for pool in pools):
+    if any(holds_when_empty(wanted, pool) and _allows_a_first(cluster, wanted, pool) for pool in pools):
         return None
+    for constraint in wanted.counting:
+        possible = [pool for pool in pools if allows(cluster, constraint, pool, {})]
+        if not possible:
+            return _nobody(cluster, wanted, Predicate(Kind.GROUP, constraint), pools)
+        pools = possible
     if all(is_kept_for_others(wanted, pool) for pool in pools):
         return "what is large enough is reserved for other roles"
     return f"no agent is large enough for {task_words(wanted)}: {of_step(cluster, wanted, SIZE, pools, now)}"
 
 
-def _nobody(cluster: Cluster, wanted: Wanted, predicate: Predicate, left: Bits) -> str:
-    count = counted(len(cluster.pools.listed(left)), "agent")
+def _allows_a_first(cluster: Cluster, wanted: Wanted, pool: Pool) -> bool:
+    return all(allows(cluster, constraint, pool, {}) for constraint in wanted.counting)
+
+
+def _with_runtimes(cluster: Cluster, bits: Bits) -> Bits:
+    for pool in cluster.pools.listed(bits & ~cluster.pools.offerable):
+        if not pool.agent.info.runtimes:
+            bits ^= pool.bit
+    return bits
+
+
+def _nobody(cluster: Cluster, wanted: Wanted, predicate: Predicate, left: list[Pool]) -> str:
+    count = counted(len({pool.agent.id for pool in left}), "agent")
     match predicate.kind:
         case Kind.RUNTIME:
             return f"none of {count} has the {wanted.demand.runtime.name.lower()} runtime"
         case Kind.RESERVED:
             return "all that would suit is reserved for other roles"
         case _:
-            is_first = left == present(cluster)
+            is_first = len(left) == len(cluster.pools.listed(present(cluster)))
             return f"none of {count} {'meets' if is_first else 'left meets'} {predicate.name}"
 
 
