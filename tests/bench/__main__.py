@@ -9,7 +9,7 @@ import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from tests.bench import allocation, control_plane, launches
+from tests.bench import allocation, control_plane, explain, launches
 from tests.bench.control_plane import QUICK, Shape
 from tests.bench.report import Row, print_table, write_json
 
@@ -21,6 +21,7 @@ BENCHMARKS: dict[str, Callable[[Shape], Awaitable[list[Row]]]] = {
     "grouped": control_plane.grouped,
     "passes": allocation.passes,
     "multi": allocation.multi_framework,
+    "explain": explain.explanations,
     "process": launches.process,
     "container": launches.container,
 }

@@ -77,13 +77,13 @@ class Cell:
             info = AgentInfo(
                 AgentId(name), name, resources, f"{name}:5051", attributes=attributes, reservations=tuple(reservations)
             )
-            self.tell(AgentReported(self._stream(name), Register(info, 1, 0)))
+            self.tell(AgentReported(self.stream(name), Register(info, 1, 0)))
 
     def add_framework(self, name: str, role: str, demands: Sequence[Demand] | None = None) -> StreamId:
         """Subscribe a framework; one with demands states them. Return its stream."""
         info = FrameworkInfo(name, (Role(role),), FrameworkId(name))
         call = Subscribe(info, 1, uses_demand=demands is not None)
-        self.tell(SchedulerCalled(self._stream(name), call, FrameworkId(name)))
+        self.tell(SchedulerCalled(self.stream(name), call, FrameworkId(name)))
         if demands:
             self.call(name, UpdateDemand(Role(role), tuple(demands)))
         return self._streams[name]
@@ -92,7 +92,8 @@ class Cell:
         """Set limits and guarantees of roles."""
         self.tell(QuotasAsked(QuestionId(1), quotas))
 
-    def _stream(self, name: str) -> StreamId:
+    def stream(self, name: str) -> StreamId:
+        """Open a stream for an agent or a framework."""
         stream = self._streams[name] = StreamId(len(self._streams) + 1)
         return stream
 

@@ -44,6 +44,8 @@ class Shape:
     passes: int = 3
     """Full passes of which the cheapest counts."""
     quota_roles: int = 3_000
+    pending_demands: int = 10_000
+    """That are counted by reason."""
     gangs: int = 100
     naive_size: int = 100
     """Agents of the shapes that the naive allocator is compared on."""
@@ -53,7 +55,7 @@ class Shape:
     """After this long a benchmark has failed."""
 
 
-QUICK = Shape(20, (20,), 0.2, 10, 100, 20, 400, 80, 5, 20, 2, 4, 50, 20, 1, 12, 2, 12, 20, 30.0)
+QUICK = Shape(20, (20,), 0.2, 10, 100, 20, 400, 80, 5, 20, 2, 4, 50, 20, 1, 12, 20, 2, 12, 20, 30.0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "name", ["registration", "latency", "reoffer", "scattered", "grouped", "passes", "multi", "process"]
+    "name", ["registration", "latency", "reoffer", "scattered", "grouped", "passes", "multi", "explain", "process"]
 )
 def test_a_benchmark_writes_its_rows(name: str, tmp_path: Path) -> None:
     rows = _quick(name, tmp_path)
