@@ -59,6 +59,14 @@ def present(cluster: Cluster) -> Bits:
     return bits
 
 
+def with_runtimes(cluster: Cluster, bits: Bits) -> Bits:
+    """Return those pools of a set on whose agents anything can run."""
+    for pool in cluster.pools.listed(bits & ~cluster.pools.offerable):
+        if not pool.agent.info.runtimes:
+            bits ^= pool.bit
+    return bits
+
+
 def funnel_of(cluster: Cluster, wanted: Wanted, now: float) -> Funnel:
     """Ask every predicate of every agent."""
     sieve = Sieve(cluster)

@@ -10,7 +10,7 @@ from runrig_master.core.allocation.places import Places
 from runrig_master.core.allocation.predicates import allows, holds, quota_problem, suitable
 from runrig_master.core.clients import Wanted, need
 from runrig_master.core.cluster import Cluster
-from runrig_master.core.explain.funnel import present
+from runrig_master.core.explain.funnel import present, with_runtimes
 from runrig_master.core.pools import Pool
 
 
@@ -73,7 +73,7 @@ def _place(
 
 def most_when_empty(cluster: Cluster, wanted: Wanted) -> int:
     """Return how many tasks of one demand an empty cluster would hold, counting no further than are wanted."""
-    pools = cluster.pools.listed(suitable(cluster, wanted) & present(cluster))
+    pools = cluster.pools.listed(with_runtimes(cluster, suitable(cluster, wanted) & present(cluster)))
     empty = [Pool(pool.agent, pool.slot, pool.total, pool.reservation) for pool in pools]
     counts: dict[str, Counter[str]] = {}
     held, before = 0, -1

@@ -14,10 +14,10 @@ from runrig_master.core.allocation.predicates import (
 from runrig_master.core.clients import Wanted
 from runrig_master.core.cluster import Cluster
 from runrig_master.core.explain.details import of_step
-from runrig_master.core.explain.funnel import present
+from runrig_master.core.explain.funnel import present, with_runtimes
 from runrig_master.core.explain.gangs import members_of, most_when_empty
 from runrig_master.core.explain.words import amounts_text, counted, task_words
-from runrig_master.core.pools import Bits, Pool
+from runrig_master.core.pools import Pool
 
 
 def impossibility(cluster: Cluster, wanted: Wanted, now: float) -> str | None:
@@ -29,7 +29,7 @@ def _of_agents(cluster: Cluster, wanted: Wanted, now: float) -> str | None:
     left = present(cluster)
     if not left:
         return "the cluster has no agents"
-    left = _with_runtimes(cluster, left)
+    left = with_runtimes(cluster, left)
     if not left:
         return "no agent has a runtime"
     for kind, constraint, allowed in lasting(cluster, wanted):
@@ -51,13 +51,6 @@ def _of_agents(cluster: Cluster, wanted: Wanted, now: float) -> str | None:
 
 def _allows_a_first(cluster: Cluster, wanted: Wanted, pool: Pool) -> bool:
     return all(allows(cluster, constraint, pool, {}) for constraint in wanted.counting)
-
-
-def _with_runtimes(cluster: Cluster, bits: Bits) -> Bits:
-    for pool in cluster.pools.listed(bits & ~cluster.pools.offerable):
-        if not pool.agent.info.runtimes:
-            bits ^= pool.bit
-    return bits
 
 
 def _nobody(cluster: Cluster, wanted: Wanted, predicate: Predicate, left: list[Pool]) -> str:
