@@ -337,6 +337,7 @@ class NaiveAllocator:
         need = needed(demand, pool)
         return (
             self._is_shown(client, pool)
+            and demand.reservation_id in ("", pool.key[1])
             and (demand.runtime is RuntimeKind.ANY or demand.runtime in pool.runtimes)
             and not self._will_be_away(demand, pool)
             and all(self._is_met(client, demand, constraint, pool) for constraint in demand.constraints)

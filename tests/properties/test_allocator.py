@@ -100,6 +100,7 @@ shapes = st.one_of(
     st.builds(Resources, few_cpus, st.just(100), gpus=st.integers(0, 1)),
     st.builds(Resources, few_cpus, st.just(100), ports=st.just(((31001, 31001),))),
     st.just(Resources(100, custom=(("fpga", 500),))),
+    st.just(Resources(disk_mib=5)),
     st.just(Resources(50_000, 100)),
 )
 demands = st.builds(
@@ -115,6 +116,7 @@ demands = st.builds(
     st.sampled_from([0, 0, 1, 2]),
     st.sampled_from(["", "red"]),
     st.sampled_from([RuntimeKind.ANY, RuntimeKind.ANY, RuntimeKind.DOCKER]),
+    reservation_id=st.sampled_from(["", "", "", "x"]),
 )
 amounts = st.one_of(
     st.none(),

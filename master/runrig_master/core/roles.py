@@ -277,10 +277,12 @@ class RoleTree:
         node = client.node
         client.holding.add(resources)
         node.own.holding.add(resources)
-        while node.parent is not None:
+        node.own.order.move(client)
+        node.order.move(node.own)
+        while (parent := node.parent) is not None:
             node.holding.add(resources)
-            node = node.parent
-        self._moved(client)
+            parent.order.move(node)
+            node = parent
 
     def release(self, client: Client, resources: Resources) -> None:
         """Count them out."""

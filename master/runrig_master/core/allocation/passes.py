@@ -178,13 +178,16 @@ class Pass:
         tree = self.cluster.tree
         short = [(node.satisfaction(), node.role, node) for node in tree.guaranteed if node.lacks()]
         heapq.heapify(short)
+        queue = Queue(tree.root, tree.total)
         while short and self._is_anything_left():
             part, role, node = short[0]
             now_part = node.satisfaction()
-            self._guaranteed = node
             if now_part != part:
                 heapq.heapreplace(short, (now_part, role, node))
-            elif not node.lacks() or not Queue(node, tree.total).serve(self._step):
+                continue
+            if node is not self._guaranteed:
+                self._guaranteed, queue = node, Queue(node, tree.total)
+            if not node.lacks() or not queue.serve(self._step):
                 heapq.heappop(short)
         self._guaranteed = None
 
