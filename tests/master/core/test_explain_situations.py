@@ -170,6 +170,17 @@ def test_reserved_for_another_role() -> None:
     assert "reservation fast of host-a1 is given back (4 cpus and 4 GiB of memory kept for db)" in item.remedies
 
 
+def test_the_reservation_that_alone_will_do_is_nowhere() -> None:
+    world = given(agent("a1"), agent("a2"), settings=PATIENT)
+
+    states(world, want(reservation_id="ssd"))
+
+    item = why(world)
+    assert item.verdict is Verdict.INFEASIBLE
+    assert item.summary == ("1 task can never run: none of 2 agents has reservation ssd for it, which alone will do")
+    assert detail(item, "reserved") == "not of reservation ssd, which alone will do"
+
+
 def test_a_gang_short_of_some_of_its_members() -> None:
     world = given(*(agent(f"a{number}", cpus=4) for number in range(4)), settings=PATIENT)
     occupied(world, cpus=2)

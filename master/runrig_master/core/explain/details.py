@@ -54,7 +54,7 @@ def of_step(
         return _holders([offer for pool in pools for offer in pool.offers.values()], now)
     if kind is Kind.FILTER:
         return refusals(cluster, wanted.client, pools, now)
-    if kind is Kind.RESERVED:
+    if kind is Kind.RESERVED and not wanted.demand.reservation_id:
         return f"kept for {_roles(pools)}"
     if kind is Kind.CLAIMED:
         return common(claimants(pool) for pool in pools)
@@ -78,6 +78,8 @@ def of_pool(cluster: Cluster, wanted: Wanted, predicate: Predicate, pool: Pool, 
         case Kind.CONSTRAINT:
             return _attribute(predicate, agent)
         case Kind.RESERVED:
+            if wanted.demand.reservation_id:
+                return f"not of reservation {wanted.demand.reservation_id}, which alone will do"
             return f"{resources_text(_kept(pool))} kept for {_roles([pool])}"
         case Kind.SIZE:
             return f"short by {amounts_text(short_of(wanted, predicate, pool, now))} even when empty"

@@ -118,6 +118,7 @@ def _shape(client: Client, demand: Demand) -> tuple[object, ...]:
         demand.group,
         demand.gang_id,
         demand.runtime,
+        demand.reservation_id,
         demand.expected_duration_ms,
         demand.priority,
     )

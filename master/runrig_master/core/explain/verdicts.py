@@ -58,6 +58,8 @@ def _nobody(cluster: Cluster, wanted: Wanted, predicate: Predicate, left: list[P
     match predicate.kind:
         case Kind.RUNTIME:
             return f"none of {count} has the {wanted.demand.runtime.name.lower()} runtime"
+        case Kind.RESERVED if wanted.demand.reservation_id:
+            return f"none of {count} has reservation {wanted.demand.reservation_id} for it, which alone will do"
         case Kind.RESERVED:
             return "all that would suit is reserved for other roles"
         case _:
