@@ -280,9 +280,9 @@ def test_a_framework_that_is_away_is_what_its_demand_waits_for() -> None:
 
 
 def test_nothing_of_the_cluster_is_changed_by_asking() -> None:
-    world = given(agent("a1"), agent("a2"), framework("batch"), settings=PATIENT)
-    world.run(task("t1", cpus=3), by="batch")
-    states(world, want(cpus=3, count=4, gang_id="g"), want("e", cpus=3.5))
+    world = given(agent("a1"), agent("a2"), settings=PATIENT)
+    occupied(world, cpus=1)
+    states(world, want(cpus=2, count=3, gang_id="g"), want("e", cpus=3.5))
     before = _books(world.master.cluster)
 
     why(world)
