@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 
 from runrig.constraints import Operator
@@ -297,4 +298,9 @@ def _books(cluster: Cluster) -> list[object]:
     seen: list[object] = [(pool.free, pool.used, pool.total) for pool in pools.within(pools.all)]
     seen += [(node.role, node.holding.as_resources()) for node in cluster.tree]
     frameworks = cluster.frameworks.values()
-    return [*seen, *(repr(framework.groups._by_group) for framework in frameworks), pools.worth, pools.offerable]
+    return [
+        *seen,
+        *(copy.deepcopy(framework.groups._by_group) for framework in frameworks),
+        pools.worth,
+        pools.offerable,
+    ]
