@@ -18,7 +18,7 @@ import runrig_agent
 import runrig_batch
 import runrig_master
 import runrig_service
-from tests.sim import run
+from tests.sim import market, run
 
 MOST_MEMORY = 2 << 30
 """Bytes: a bug that gathers without end must not take the machine with it."""
@@ -28,6 +28,7 @@ def seek(bound: int) -> dict[str, object]:
     """Return which of the first `bound` seeds fails first, and how; whatever is raised is a failure."""
     for seed in range(bound):
         try:
+            market.simulate(seed)
             run.simulate(seed)
         except run.Failed as failure:
             return {"seed": seed, "where": failure.where, "what": failure.what, "story": str(failure)}

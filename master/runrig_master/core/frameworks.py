@@ -43,6 +43,8 @@ def subscribe(cluster: Cluster, stream: StreamId, call: Subscribe, fresh_id: Fra
         cluster.note("framework admitted", framework=info.framework_id, name=info.name)
     else:
         _end_old_stream(cluster, framework)
+        for client in framework.clients.values():
+            demands.forget(cluster, client)
         cluster.leave(framework, framework.info.roles)
     _connect(cluster, framework, stream, replace(call, framework=info))
 
@@ -98,8 +100,12 @@ def _end_old_stream(cluster: Cluster, framework: Framework) -> None:
 
 
 def _release_offers(cluster: Cluster, framework: Framework) -> None:
+    """Take back what a scheduler that is not there any more was offered, and what was kept for its demand."""
     for offer in list(framework.offers.values()):
         cluster.close_offer(offer)
+    for client in framework.clients.values():
+        for wanted in client.wanted.values():
+            cluster.release_claims(wanted)
 
 
 def _connect(cluster: Cluster, framework: Framework, stream: StreamId, call: Subscribe) -> None:
@@ -114,7 +120,6 @@ def _connect(cluster: Cluster, framework: Framework, stream: StreamId, call: Sub
     cluster.join(framework)
     for client in framework.clients.values():
         cluster.filters.clear_client(client)
-        demands.forget(cluster, client)
     cluster.persist_framework(framework)
     settings = cluster.settings
     cluster.tell(

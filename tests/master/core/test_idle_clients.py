@@ -6,7 +6,20 @@ from dataclasses import replace
 
 from runrig.constraints import Constraint, Operator
 from runrig.offers import Filter, Revive
-from tests.master.core.cluster import World, agent, demand, framework, given, launch_on, rescinded, shape, task
+from tests.master.core.cluster import (
+    FINISHED,
+    World,
+    agent,
+    demand,
+    framework,
+    given,
+    launch_on,
+    offers_in,
+    rescinded,
+    said,
+    shape,
+    task,
+)
 
 ALWAYS = Filter(0)
 
@@ -81,3 +94,18 @@ def test_offers_in_which_a_task_of_the_group_runs_already_are_not_called_in_for_
     assert shape(world.offers("f")) == [("a1", 7000)]
 
     assert rescinded(world.turn(after=1.0)) == []
+
+
+def test_pieces_of_one_agent_in_several_offers_are_called_in_together() -> None:
+    world = given(agent("a1", cpus=2, mem_mib=256))
+    [offer] = offers_in(world.want(demand("d", count=2), by="g"))
+    world.accept(launch_on(offer, task("g1"), task("g2")), by="g")
+    world.subscribe(framework("f"))
+    for name in ("g1", "g2"):
+        world.report(said(name, FINISHED, framework_id="g"), by="a1")
+    assert shape(world.offers("f")) == [("a1", 1000), ("a1", 1000)]
+
+    commands = world.want(demand("large", cpus=2), by="d", after=1.0)
+
+    assert len(rescinded(commands)) == 2
+    assert shape(world.offers("d")) == [("a1", 2000)]

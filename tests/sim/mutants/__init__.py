@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from tests.sim.mutants import agent, batch, master, reservations, service, session, store
+from tests.sim.mutants import agent, allocation, batch, master, reservations, service, session, store
 from tests.sim.mutants.mutant import Mutant, Part
 
 MUTANTS: tuple[Mutant, ...] = (
     *master.MUTANTS,
+    *allocation.MUTANTS,
     *reservations.MUTANTS,
     *store.MUTANTS,
     *agent.MUTANTS,

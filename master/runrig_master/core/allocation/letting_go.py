@@ -48,19 +48,27 @@ def _held(cluster: Cluster, now: float) -> list[OutstandingOffer]:
 def _useful(
     cluster: Cluster, wanted: Wanted, held: list[OutstandingOffer], called: dict[OutstandingOffer, None], now: float
 ) -> list[OutstandingOffer]:
-    """Return as many of the held offers as a demand could be placed in."""
+    """Return as many of the held offers as a demand could be placed in: those of one pool count together."""
     suits = suitable(cluster, wanted)
-    missing = wanted.unmet
-    useful = []
+    by_pool: dict[Pool, list[OutstandingOffer]] = {}
     for offer in held:
+        if offer not in called and offer.pool.bit & suits:
+            by_pool.setdefault(offer.pool, []).append(offer)
+    missing = wanted.unmet
+    useful: list[OutstandingOffer] = []
+    for pool, offers in by_pool.items():
         if missing <= 0:
             break
-        if offer in called or not offer.pool.bit & suits or _is_of_no_use(cluster, wanted, offer.pool, now):
+        if _is_of_no_use(cluster, wanted, pool, now):
             continue
-        room = _tasks_in(wanted, offer.pool.free + offer.resources)
-        if room:
+        free = pool.free
+        room = min(missing, _tasks_in(wanted, sum((offer.resources for offer in offers), free)))
+        for offer in offers:
+            if _tasks_in(wanted, free) >= room:
+                break
+            free = free + offer.resources
             useful.append(offer)
-            missing -= room
+        missing -= room
     return useful
 
 
