@@ -206,25 +206,6 @@ def test_a_command_whose_reader_goes_is_killed(cluster: RealCluster, number: sig
     assert cluster.runrig("batch", "wait", job["id"], check=False).stdout.splitlines()[1].split("\t")[1] == "killed"
 
 
-def test_a_run_whose_framework_is_killed_says_how_to_follow_it(cluster: RealCluster) -> None:
-    orphan = ("--name", "orphan", "--mem", "32M", "--", "sh", "-c", "echo here; sleep 1000")
-    with started(cluster, "batch", "run", *orphan) as run:
-        assert run.stdout.readline() == "here\n"
-        cluster.kill("batch")
-        try:
-            assert run.end() == 4
-        finally:
-            cluster.start("batch")
-        follow, broken = run.stderr.read().splitlines()
-    until(lambda: cluster.json("batch", "ls"), "the batch framework is back with the job")
-
-    [job] = cluster.json("batch", "ls")
-    assert follow == f"runrig: {job['id']} goes on; follow it with: runrig batch logs -f {job['id']}"
-    assert broken.startswith("runrig: ")
-    assert job["state"] == "running"
-    cluster.runrig("batch", "kill", job["id"])
-
-
 def test_an_array_runs_each_index_once_and_keeps_what_it_wrote(cluster: RealCluster) -> None:
     words = ("--array", "20", "--parallel", "5", "--cpus", "0.1", "--mem", "32M", "--name", "part")
     job = cluster.json("batch", "submit", "--wait", *words, "--", "sh", "-c", "echo part $RUNRIG_ARRAY_INDEX")

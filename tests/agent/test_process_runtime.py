@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import signal
+import stat
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -171,8 +172,9 @@ async def test_a_sandbox_that_is_gone_is_the_hosts_fault(agent: Agent) -> None:
 
 @is_root
 async def test_a_task_runs_as_its_user_who_owns_the_sandbox(agent: Agent) -> None:
-    for folder in (agent.folder, *list(agent.folder.parents)[:2]):
-        folder.chmod(0o755)
+    for folder in (agent.folder, *agent.folder.parents):
+        if folder.stat().st_uid == os.getuid() and not folder.stat().st_mode & stat.S_IXOTH:
+            folder.chmod(0o755)
     mine = order(agent.folder, "mine", "id -un; id -Gn; echo new >file && cat fetched", user="nobody")
     (mine.sandbox / "fetched").write_text("fetched\n")
     (mine.sandbox / "fetched").chmod(0o600)
@@ -215,8 +217,9 @@ async def test_a_persistent_volume_is_a_link_in_the_sandbox_of_one_task_after_an
 
 @is_root
 async def test_a_persistent_volume_belongs_to_the_user_of_the_task_that_uses_it(agent: Agent) -> None:
-    for folder in (agent.folder, *list(agent.folder.parents)[:2]):
-        folder.chmod(0o755)
+    for folder in (agent.folder, *agent.folder.parents):
+        if folder.stat().st_uid == os.getuid() and not folder.stat().st_mode & stat.S_IXOTH:
+            folder.chmod(0o755)
     first = order(agent.folder, "first", "umask 077; echo kept >store/data/file", volumes=(KEPT,))
     second = order(agent.folder, "second", "id -un; cat store/data/file", user="nobody", volumes=(KEPT,))
 
