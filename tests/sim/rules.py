@@ -84,7 +84,15 @@ class Rules:
                 assert self._gang_starts[gang_id] == 1, f"gang {gang_id} is launched again"
 
     def turned(self, master: SimulatedMaster) -> None:
-        """Nothing stands between turns that is not judged when it is done."""
+        """Assert that no agent has been given more than it has, and that no optimistic offer promises what is gone."""
+        cluster = master.core.cluster
+        for agent in cluster.agents.values():
+            cpus = sum(task.resources.cpu_millis for task in agent.tasks.values() if not task.state.is_terminal)
+            most = agent.info.resources.cpu_millis
+            assert cpus <= most, f"{agent.id} was given tasks of {cpus} cpu_millis, and has {most}"
+        for offer in cluster.offers.values():
+            if offer.is_optimistic and offer.pool not in cluster.crowded:
+                assert offer.pool.free.contains(offer.resources), f"{offer.id} promises what others have taken"
 
     def _check_limits(self, master: SimulatedMaster, role: Role) -> None:
         """Assert that a role to which something was just offered or given is within its limits, as are those above."""

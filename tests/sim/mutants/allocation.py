@@ -38,11 +38,6 @@ MUTANTS = (
         old="        for wanted, count in offer.parts:\n            self._wait_again(wanted, count, pool.agent)\n",
         new="",
     ),
-    _cluster(
-        name="a claim does not end when it has been used",
-        old="            if not claim.count:\n                self._end_claim(claim)\n",
-        new="",
-    ),
     _demands(
         name="what a scheduler wanted waits on when the next takes over",
         old="            demands.forget(cluster, client)\n        cluster.leave",
