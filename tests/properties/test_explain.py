@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 
 from hypothesis import event, given
@@ -92,6 +93,17 @@ def test_what_the_passes_ask_fast_is_what_explain_asks_by_name(world: World) -> 
             named = next(problems(cluster, wanted, pool, world.now), None)
 
             assert is_taken == (named is None and pool not in away)
+
+
+@searching(20)
+@given(worlds())
+def test_explaining_changes_nothing(world: World) -> None:
+    untouched = copy.deepcopy(world)
+
+    for wanted in waiting(world):
+        explain_demand(world.master.cluster, wanted, world.now)
+
+    assert repr(world.turn(after=100.0)) == repr(untouched.turn(after=100.0))
 
 
 def is_turned_away_by_time(world: World, wanted: Wanted) -> list[object]:
