@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from runrig.constraints import Operator
@@ -156,6 +157,10 @@ class Groups:
     def __init__(self) -> None:
         self._by_group: dict[str, dict[str, Counter[str]]] = {}
         self.version = 0
+
+    def __iter__(self) -> Iterator[str]:
+        """Yield the groups of which anything runs or is offered."""
+        return iter(self._by_group)
 
     def counts(self, group: str) -> dict[str, Counter[str]]:
         """Return, by attribute, how many tasks of a group run where it has each value."""

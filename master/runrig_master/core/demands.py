@@ -46,9 +46,14 @@ def _taken_up(client: Client, demand: Demand, order: int, now: float) -> Wanted:
 
 
 def _hand_over_offers(before: Wanted, after: Wanted) -> None:
-    """Have the offers that are out for a demand count against what it has become."""
+    """Have the offers that are out for a demand count against what it has become, and in the group that it is of now."""
     if before.offered:
-        for offer in before.client.framework.offers.values():
+        framework = before.client.framework
+        for offer in framework.offers.values():
+            for wanted, count in offer.parts:
+                if wanted is before:
+                    framework.groups.add(before.demand.group, offer.agent, -count)
+                    framework.groups.add(after.demand.group, offer.agent, count)
             offer.parts = tuple((after if wanted is before else wanted, count) for wanted, count in offer.parts)
     after.offered, before.offered = before.offered, 0
 

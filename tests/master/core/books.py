@@ -10,7 +10,7 @@ from runrig.resources import Resources
 from runrig_master.core.cluster import Cluster
 from runrig_master.core.pools import Pool
 from runrig_master.core.resources import Holding
-from runrig_master.core.state import Agent, OutstandingOffer, Presence, Task
+from runrig_master.core.state import Agent, Framework, OutstandingOffer, Presence, Task
 
 DIMENSIONS = ("cpu_millis", "mem_mib", "disk_mib", "gpus")
 Amounts = Counter[str]
@@ -45,6 +45,27 @@ def check_books(cluster: Cluster) -> None:
     _check_holdings(cluster)
     _check_lists(cluster)
     _check_inverse_offers(cluster)
+    for framework in (*cluster.frameworks.values(), *cluster.completed.values()):
+        _check_groups(framework)
+
+
+def _check_groups(framework: Framework) -> None:
+    """Assert that of each group just the tasks that live and those that are offered are counted, by their places."""
+    expected: Counter[tuple[str, str, str]] = Counter()
+    for task in framework.tasks.values():
+        if not task.state.is_terminal:
+            expected.update((task.terms.group, *pair) for pair in task.agent.attributes)
+    for offer in framework.offers.values():
+        for wanted, count in offer.parts:
+            for name, value in offer.agent.attributes:
+                expected[wanted.demand.group, name, value] += count
+    counted = {
+        (group, name, value): count
+        for group in framework.groups
+        for name, values in framework.groups.counts(group).items()
+        for value, count in values.items()
+    }
+    assert counted == dict(expected), f"{framework.id} counts {counted}, there are {expected}"
 
 
 def _check_agent(agent: Agent) -> None:

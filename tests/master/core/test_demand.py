@@ -276,6 +276,18 @@ def test_demand_may_name_the_reservation_that_alone_will_do() -> None:
     assert (offer.agent_id, offer.reservation.reservation_id, cpus([offer])) == ("a2", "fast", [2])
 
 
+def test_offers_of_demand_that_has_changed_its_group_count_in_the_new_one() -> None:
+    world = given(agent("a1"), agent("a2"))
+    web = replace(demand("d"), constraints=UNIQUE_HOST, group="web")
+    [offer] = offers_in(world.want(web))
+    world.want(replace(web, group="api"))
+    world.decline(offer, filter_=Filter(60_000))
+
+    [other] = offers_in(world.want(replace(web, group="api"), replace(web, demand_id="e")))
+
+    assert other.agent_id == "a1"
+
+
 def test_demand_that_is_withdrawn_is_forgotten() -> None:
     world = given(agent("a1", cpus=1))
     world.want(demand("d", count=5), demand("huge", cpus=99))

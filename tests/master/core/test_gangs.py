@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from runrig.constraints import Constraint, Operator
 from runrig.demand import Demand
 from runrig.offers import Filter, Offer, RescindReason
+from runrig.resources import Resources
 from runrig.tasks import Reason, TaskSpec, Terms
 from runrig_master.core.settings import CoreSettings
 from tests.master.core.cluster import (
@@ -69,6 +71,16 @@ def test_a_gang_is_offered_as_one_set_or_not_at_all() -> None:
         ("a2", "train", 1000),
         ("a3", "train", 1000),
     }
+
+
+def test_a_gang_that_does_not_fit_beside_demand_that_balances_the_same_group_ends_the_pass() -> None:
+    by_rack = (Constraint("rack", Operator.GROUP_BY),)
+    world = given(agent("a1", cpus=1, attributes=(("rack", "x"),)))
+    large = replace(demand("large"), resources=Resources(500, 999_999), priority=9, constraints=by_rack, group="web")
+
+    made = offers_in(world.want(large, replace(gang(2), constraints=by_rack, group="web")))
+
+    assert made == []
 
 
 def test_a_gang_of_several_shapes_starts_whole() -> None:

@@ -29,10 +29,12 @@ def place(pass_: Pass, wanted: Wanted) -> bool:
     if any(member.offered for member in gang) or any(other.is_infeasible for other in _all_of(wanted)):
         return False
     taken: list[tuple[Wanted, Pool, Take]] = []
+    has_rebalanced = pass_.has_rebalanced
     for member in gang:
         if not _place_all(pass_, member, taken):
             for each, pool, take in reversed(taken):
                 pass_.give_back(each, pool, take)
+            pass_.has_rebalanced = has_rebalanced  # what was given back has eased nobody's constraint
             if is_new and not taken:
                 pass_.judge(member)
             return False

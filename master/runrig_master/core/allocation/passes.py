@@ -34,6 +34,9 @@ from runrig_master.core.pools import Bits, Pool, is_worth_offering
 from runrig_master.core.roles import RoleNode
 from runrig_master.core.state import OutstandingOffer
 
+MOST_ROUNDS = 1_000
+"""Each round takes something, so they end; this bound is for the day on which that is not so."""
+
 
 def allocate(cluster: Cluster, now: float) -> list[OutstandingOffer]:
     """Run a pass if anything changed; return the offers made."""
@@ -98,7 +101,7 @@ class Pass:
         """The most cpu and the most memory that were free of a pool that changed; it only shrinks during a pass."""
         self._at: dict[Client, int] = {}
         """How far a client's queue is spent."""
-        self._has_rebalanced = False
+        self.has_rebalanced = False
         """A task was taken of a group in which other demand balances that found nothing before."""
         self._guaranteed: RoleNode | None = None
         """The role whose guarantee is being served."""
@@ -131,13 +134,13 @@ class Pass:
     def _serve_all(self, step: Callable[[Client], bool]) -> None:
         """Serve whoever can take something; again those whose constraints what was taken since has eased."""
         tree = self.cluster.tree
-        while True:
+        for _ in range(MOST_ROUNDS):
             queue = Queue(tree.root, tree.total)
             while self._is_anything_left() and queue.serve(step):
                 pass
-            if not self._has_rebalanced:
+            if not self.has_rebalanced:
                 return
-            self._has_rebalanced = False
+            self.has_rebalanced = False
             self._begin_round()
 
     def _begin_round(self) -> None:
@@ -370,7 +373,7 @@ class Pass:
         wanted.offered += 1
         group, framework = wanted.demand.group, wanted.client.framework
         framework.groups.add(group, pool.agent, 1)
-        self._has_rebalanced |= any(
+        self.has_rebalanced |= any(
             other.is_balancing and other.spent == self.round
             for client in framework.clients.values()
             for other in client.counting.get(group, ())
