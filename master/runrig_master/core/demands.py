@@ -46,7 +46,7 @@ def _taken_up(client: Client, demand: Demand, order: int, now: float) -> Wanted:
 
 
 def _hand_over_offers(before: Wanted, after: Wanted) -> None:
-    """Have the offers that are out for a demand count against what it has become, and in the group that it is of now."""
+    """Have the offers that are out for a demand count against what it has become, and in its group of now."""
     if before.offered:
         framework = before.client.framework
         for offer in framework.offers.values():

@@ -281,7 +281,7 @@ def test_offers_of_demand_that_has_changed_its_group_count_in_the_new_one() -> N
     web = replace(demand("d"), constraints=UNIQUE_HOST, group="web")
     [offer] = offers_in(world.want(web))
     world.want(replace(web, group="api"))
-    world.decline(offer, filter_=Filter(60_000))
+    world.decline(offer, filter_=NO_FILTER)
 
     [other] = offers_in(world.want(replace(web, group="api"), replace(web, demand_id="e")))
 
