@@ -55,6 +55,17 @@ async def test_two_frameworks_of_one_role_share_what_one_of_another_role_has(clu
 
 
 @case(mesos=(48,))
+async def test_roles_below_one_role_share_what_that_role_has(cluster: Cluster) -> None:
+    top = cluster.name("eng")
+    roles = (("f", f"{top}/ads"), ("g", f"{top}/web"), ("h", "ops"))
+    schedulers = [await cluster.scheduler(word, role) for word, role in roles]
+
+    owners = await share_out(cluster, schedulers, 8)
+
+    assert Counter(owners) == {"f": 2, "g": 2, "h": 4}
+
+
+@case(mesos=(48,))
 async def test_the_share_that_counts_is_the_dominant_one(cluster: Cluster) -> None:
     thinker = await cluster.scheduler("thinker")
     big = await cluster.agent("big", resources=resources(10_000, 10_240))
