@@ -19,7 +19,7 @@ from runrig_agent.core.records import PutTask
 from runrig_master.core.commands import Command, Forget, Persist, Record
 from runrig_master.core.events import Event
 from runrig_master.core.pools import Pool
-from runrig_master.core.reservations import is_within
+from runrig_master.core.quotas import is_within
 from runrig_master.core.settings import CoreSettings
 from runrig_master.core.state import Agent
 from runrig_master.records_grpc import key_of

@@ -436,19 +436,6 @@ class Cluster:
 
     # Offers
 
-    def open_offer(
-        self,
-        pool: Pool,
-        client: Client,
-        resources: Resources,
-        now: float,
-        parts: tuple[tuple[Wanted, int], ...] = (),
-        gang_id: str = "",
-    ) -> OutstandingOffer:
-        """Take `resources` out of what is free of a pool into a new offer."""
-        self.take(pool, client, resources)
-        return self.issue_offer(pool, client, resources, now, parts, gang_id)
-
     def take(self, pool: Pool, client: Client, resources: Resources) -> None:
         """Take `resources` out of what is free, for an offer that will be issued."""
         pool.free = NOTHING if resources is pool.free else pool.free - resources

@@ -24,7 +24,8 @@ from runrig_master.core.events import (
     UnreserveAsked,
 )
 from runrig_master.core.pools import Pool
-from runrig_master.core.reservations import Reserves, is_within
+from runrig_master.core.quotas import is_within
+from runrig_master.core.reservations import Reserves
 from runrig_master.core.resources import remainder
 from runrig_master.core.state import Agent, Framework, OutstandingOffer, Presence
 

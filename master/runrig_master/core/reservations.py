@@ -11,10 +11,11 @@ from dataclasses import replace
 
 from runrig.agents import AgentInfo
 from runrig.errors import Conflict, InvalidInput, NotFound
-from runrig.ids import AgentId, Role
+from runrig.ids import AgentId
 from runrig.reservations import MAX_RESERVATIONS, MAX_VOLUMES, PersistentVolume, Reservation
 from runrig.resources import Resources
 from runrig_master.core.commands import Forget, Record, ReservationRecord, VolumeRecord
+from runrig_master.core.quotas import is_within
 from runrig_master.core.resources import remainder
 
 UNRESERVED = ""
@@ -211,11 +212,6 @@ def changes(before: Reserves, after: Reserves) -> tuple[Record | Forget, ...]:
         elif now != was:
             found.append(now)
     return tuple(found)
-
-
-def is_within(role: Role, above: Role) -> bool:
-    """Say whether `role` is `above` or below it."""
-    return role == above or role.startswith(f"{above}/")
 
 
 def _named(before: Iterable[str], after: Iterable[str]) -> list[str]:

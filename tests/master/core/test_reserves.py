@@ -12,7 +12,8 @@ from runrig.ids import AgentId, Role
 from runrig.reservations import MAX_RESERVATIONS, MAX_VOLUMES, PersistentVolume, Reservation
 from runrig.resources import Resources
 from runrig_master.core.commands import Forget, Record, ReservationRecord, VolumeRecord
-from runrig_master.core.reservations import Reserves, changes, is_within
+from runrig_master.core.quotas import is_within
+from runrig_master.core.reservations import Reserves, changes
 from runrig_master.records_grpc import entry, key_of, record
 
 A1 = AgentId("a1")

@@ -72,7 +72,7 @@ from runrig_master.core.events import (
     SchedulerStreamClosed,
     StreamId,
 )
-from runrig_master.core.reservations import is_within
+from runrig_master.core.quotas import is_within
 from runrig_master.core.settings import CoreSettings
 
 FORGOTTEN = (TaskState.TASK_UNKNOWN, TaskState.TASK_UNREACHABLE, TaskState.TASK_GONE_BY_OPERATOR)

@@ -17,6 +17,7 @@ from runrig.resources import NOTHING, Resources, count_ports, ports_contain
 from runrig_master.core.clients import Client, Wanted, need
 from runrig_master.core.cluster import Cluster
 from runrig_master.core.pools import Bits, Pool, is_worth_offering
+from runrig_master.core.resources import remainder
 from runrig_master.core.roles import RoleNode
 from runrig_master.core.state import Presence
 
@@ -257,15 +258,7 @@ def must_borrow(wanted: Wanted, pool: Pool) -> bool:
 
 def rest(free: Resources, taken: Resources) -> Resources:
     """Return what is left where `taken` may be more than there is; ports are no part of it."""
-    custom = dict(taken.custom)
-    return Resources(
-        max(0, free.cpu_millis - taken.cpu_millis),
-        max(0, free.mem_mib - taken.mem_mib),
-        max(0, free.disk_mib - taken.disk_mib),
-        max(0, free.gpus - taken.gpus),
-        free.ports,
-        tuple((name, amount - custom.get(name, 0)) for name, amount in free.custom if amount > custom.get(name, 0)),
-    )
+    return remainder(free, taken.without_ports())
 
 
 def _tolerantly(free: Resources, more: Resources) -> Resources:
