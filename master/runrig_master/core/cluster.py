@@ -36,7 +36,7 @@ from runrig_master.core.filters import Filters
 from runrig_master.core.inverse_offers import InverseOffers
 from runrig_master.core.pools import Bits, Pool, Pools
 from runrig_master.core.reservations import UNRESERVED, Reserves, changes
-from runrig_master.core.resources import remainder
+from runrig_master.core.resources import remainder, tolerant_sum
 from runrig_master.core.roles import RoleTree
 from runrig_master.core.settings import CoreSettings
 from runrig_master.core.state import Agent, Framework, OutstandingOffer, Presence, Task, TaskKey, attributes_of
@@ -346,11 +346,11 @@ class Cluster:
             used = NOTHING
             for task in alive(agent):
                 if task.pool is pool:
-                    used = _tolerant_sum(used, task.resources)
-            taken = _tolerant_sum(used, pool.offered)
+                    used = tolerant_sum(used, task.resources)
+            taken = tolerant_sum(used, pool.offered)
             pool.used = used
             pool.free = remainder(pool.total, taken)
-            excess = _tolerant_sum(excess, remainder(taken, pool.total))
+            excess = tolerant_sum(excess, remainder(taken, pool.total))
         is_overcommitted = not excess.is_empty or _names_a_port_twice(agent)
         for pool in agent.pools.values():
             left = remainder(pool.free, excess)
@@ -751,9 +751,3 @@ def _names_a_port_twice(agent: Agent) -> bool:
                 return True
             ports = merged_ports(tuple(sorted(ports + fresh)))
     return False
-
-
-def _tolerant_sum(used: Resources, more: Resources) -> Resources:
-    """Add, where a port may be held twice: a returned agent is believed."""
-    fresh = Resources(ports=more.ports).less_ports(used.ports).ports
-    return used + Resources(more.cpu_millis, more.mem_mib, more.disk_mib, more.gpus, fresh, more.custom)

@@ -10,6 +10,7 @@ What was made and ended within a turn is told at its end, in few messages.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from functools import reduce
 from itertools import islice
 from typing import TypeVar
 
@@ -18,6 +19,7 @@ from runrig.offers import AnswerInverseOffer, InverseOffer, InverseOfferReason, 
 from runrig.reservations import Unavailability
 from runrig.resources import NOTHING, Resources
 from runrig_master.core.alarms import Alarms
+from runrig_master.core.resources import tolerant_sum
 from runrig_master.core.state import Agent, Framework, Task, TaskKey
 
 TASKS_PER_INVERSE_OFFER = 1_000
@@ -243,11 +245,7 @@ def _batches(inverse_offers: list[OutstandingInverseOffer]) -> Iterator[list[Out
 
 def _total(tasks: Iterable[Task]) -> Resources:
     """Add up what tasks use; a port may be held twice, as a returned agent is believed."""
-    total = NOTHING
-    for task in tasks:
-        fresh = task.resources.less_ports(total.ports) if task.resources.ports else task.resources
-        total = total + fresh
-    return total
+    return reduce(tolerant_sum, (task.resources for task in tasks), NOTHING)
 
 
 def _drop(index: dict[Key, dict[str, OutstandingInverseOffer]], key: Key, id_: str) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterable
 from enum import Enum
+from functools import reduce
 
 from runrig.agents import AgentInfo
 from runrig.ids import AgentId, FrameworkId, OfferId, Role, TaskId
@@ -20,6 +21,7 @@ from runrig_master.core.commands import Drain
 from runrig_master.core.events import StreamId
 from runrig_master.core.pools import Pool
 from runrig_master.core.reservations import Reserves
+from runrig_master.core.resources import tolerant_sum
 
 TaskKey = tuple[FrameworkId, TaskId]
 
@@ -130,11 +132,7 @@ def attributes_of(info: AgentInfo) -> tuple[tuple[str, str], ...]:
 
 
 def _sum(parts: Iterable[Resources]) -> Resources:
-    first, *others = parts
-    total = first
-    for part in others:
-        total = total + part.less_ports(total.ports)
-    return total
+    return reduce(tolerant_sum, parts)
 
 
 class OutstandingOffer:

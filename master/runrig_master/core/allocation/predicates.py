@@ -17,7 +17,7 @@ from runrig.resources import NOTHING, Resources, count_ports, ports_contain
 from runrig_master.core.clients import Client, Wanted, need
 from runrig_master.core.cluster import Cluster
 from runrig_master.core.pools import Bits, Pool, is_worth_offering
-from runrig_master.core.resources import remainder
+from runrig_master.core.resources import remainder, tolerant_sum
 from runrig_master.core.roles import RoleNode
 from runrig_master.core.state import Presence
 
@@ -204,7 +204,7 @@ def _what_takes_the_room(wanted: Wanted, pool: Pool) -> Predicate:
     """Return why there is no room: it is claimed, it stands in offers, or it is used."""
     if holds(wanted, pool.free) and is_worth_offering(pool.free):
         return CLAIMED
-    return OFFERED if pool.offers and holds(wanted, _tolerantly(pool.free, pool.offered)) else FREE
+    return OFFERED if pool.offers and holds(wanted, tolerant_sum(pool.free, pool.offered)) else FREE
 
 
 def holds(wanted: Wanted, free: Resources) -> bool:
@@ -259,10 +259,6 @@ def must_borrow(wanted: Wanted, pool: Pool) -> bool:
 def rest(free: Resources, taken: Resources) -> Resources:
     """Return what is left where `taken` may be more than there is; ports are no part of it."""
     return remainder(free, taken.without_ports())
-
-
-def _tolerantly(free: Resources, more: Resources) -> Resources:
-    return free + more.less_ports(free.ports)
 
 
 # Of the client
